@@ -1,0 +1,1 @@
+"""Pure decisions, and the actors that carry them to the bus and the log."""

@@ -1,0 +1,294 @@
+"""What OpenAI-wire adapters share: the body sent, and answers, streams and usage read. Pure.
+
+Measured cost matters here, since every chunk of every stream passes through: a chunk is decoded only into the small
+structs below, which skip what they don't name, and its bytes go on as they came unless a field must be renamed.
+"""
+
+from collections.abc import Iterator
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta, Raw, Struct
+from trunkline_events.failure import FailureClass, UpstreamError
+from trunkline_events.usage import Usage
+
+from trunkline_actors.adapters import Answer, Call, Chunk, End
+from trunkline_actors.adapters.faults import from_answer, upstream_error
+from trunkline_actors.adapters.sse import EventDecoder, EventTooLarge
+
+Tokens = Annotated[int, Meta(ge=0)] | None
+Fields = dict[str, Raw]
+
+_TRUE = Raw(b"true")
+_NULL = Raw(b"null")
+_MALFORMED = (ValueError, RecursionError)  # msgspec's own errors, and bad UTF-8, are ValueErrors
+_encode = msgspec.json.encode
+_decode_fields = msgspec.json.Decoder(Fields).decode
+
+
+class _Function(Struct):
+    arguments: str | None = None
+
+
+class _ToolCall(Struct):
+    function: _Function | None = None
+
+
+class _Text(Struct):
+    """A delta or a message. `reasoning` is what Groq, OpenRouter and Ollama call `reasoning_content`."""
+
+    content: str | list[Raw] | None = None
+    reasoning_content: str | None = None
+    reasoning: object = None
+    refusal: str | None = None
+    tool_calls: list[_ToolCall] | None = None
+
+
+class _Choice(Struct):
+    delta: _Text | None = None
+    message: _Text | None = None
+    finish_reason: str | None = None
+
+
+class _Frame(Struct):
+    choices: list[_Choice] | None = None
+    usage: Raw = Raw()
+    error: Raw = Raw()
+
+
+class _Vectors(Struct):
+    data: list[Raw] | None = None
+    usage: Raw = Raw()
+
+
+class _PromptDetails(Struct):
+    cached_tokens: Tokens = None
+
+
+class _CompletionDetails(Struct):
+    reasoning_tokens: Tokens = None
+
+
+class _Usage(Struct):
+    """`prompt_cache_hit_tokens` is DeepSeek's name for cached tokens."""
+
+    prompt_tokens: Tokens = None
+    completion_tokens: Tokens = None
+    total_tokens: Tokens = None
+    prompt_tokens_details: _PromptDetails | None = None
+    completion_tokens_details: _CompletionDetails | None = None
+    prompt_cache_hit_tokens: Tokens = None
+
+
+_decode_frame = msgspec.json.Decoder(_Frame).decode
+_decode_vectors = msgspec.json.Decoder(_Vectors).decode
+_decode_usage = msgspec.json.Decoder(_Usage).decode
+
+
+def chat_body(call: Call, *, stream: bool, limit_field: str = "max_tokens") -> bytes:
+    """The chat request to send upstream: the caller's, with model, streaming and limit replaced, our own fields dropped.
+
+    `limit_field` names the field for `call.max_tokens` where the caller's body has neither of the two.
+    Raises UpstreamError (invalid request) if the body is no JSON object.
+    """
+    fields = _own_fields_dropped(call)
+    if call.max_tokens is not None:
+        named = [name for name in ("max_tokens", "max_completion_tokens") if name in fields] or [limit_field]
+        fields.update(dict.fromkeys(named, Raw(b"%d" % call.max_tokens)))
+    if stream:
+        fields["stream"] = _TRUE
+        options = _object(fields.get("stream_options"))
+        fields["stream_options"] = Raw(_encode(options | {"include_usage": _TRUE}))
+    else:
+        fields.pop("stream", None)
+        fields.pop("stream_options", None)  # OpenAI refuses it without `stream`
+    return _encode(fields)
+
+
+def embeddings_body(call: Call) -> bytes:
+    """The embeddings request to send upstream. Raises UpstreamError (invalid request) if the body is no JSON object."""
+    return _encode(_own_fields_dropped(call))
+
+
+def read_completion(body: bytes, *, secrets: tuple[str, ...] = ()) -> Answer:
+    """A whole chat answer. Raises UpstreamError where it is none, though its status was 200."""
+    try:
+        frame = _decode_frame(body)
+    except _MALFORMED as error:
+        raise _not_a(body, "chat completion", secrets) from error
+    if not frame.choices:
+        raise _not_a(body, "chat completion", secrets)
+    finish = next((choice.finish_reason for choice in frame.choices if choice.finish_reason), "stop")
+    if any(_has_foreign_reasoning(choice.message) for choice in frame.choices):
+        body = _reasoning_renamed(body)
+    return Answer(body=body, usage=read_usage(frame.usage), finish=finish)
+
+
+def read_embeddings(body: bytes, *, secrets: tuple[str, ...] = ()) -> Answer:
+    """An embeddings answer. Raises UpstreamError where it is none, though its status was 200."""
+    try:
+        vectors = _decode_vectors(body)
+    except _MALFORMED as error:
+        raise _not_a(body, "list of embeddings", secrets) from error
+    if vectors.data is None:
+        raise _not_a(body, "list of embeddings", secrets)
+    return Answer(body=body, usage=read_usage(vectors.usage), finish="stop")
+
+
+def read_usage(raw: Raw) -> Usage | None:
+    """Token counts out of a `usage` object. None where it is absent, null or nonsense: a count must not fail an answer."""
+    if not raw or raw == _NULL:
+        return None
+    try:
+        said = _decode_usage(raw)
+    except _MALFORMED:
+        return None
+    prompt, output = said.prompt_tokens or 0, said.completion_tokens or 0
+    cached = (
+        (said.prompt_tokens_details and said.prompt_tokens_details.cached_tokens) or said.prompt_cache_hit_tokens or 0
+    )
+    thought = (said.completion_tokens_details and said.completion_tokens_details.reasoning_tokens) or 0
+    if thought and (thought > output or said.total_tokens == prompt + output + thought):
+        output += thought  # xAI counts thinking beside the completion, all others within it
+    return Usage(
+        input_tokens=prompt, cached_input_tokens=min(cached, prompt), output_tokens=output, reasoning_tokens=thought
+    )
+
+
+class StreamReader:
+    """Reads one stream: bytes in as they arrive, Chunks out, then one End.
+
+    The usage-only chunk is given only where `include_usage` is true. `done` says that upstream's `[DONE]` was read.
+    """
+
+    def __init__(self, *, include_usage: bool, secrets: tuple[str, ...] = ()) -> None:
+        self.done = False
+        self._events = EventDecoder()
+        self._include_usage = include_usage
+        self._secrets = secrets
+        self._usage: Usage | None = None
+        self._finish = ""
+        self._any = False
+
+    def feed(self, data: bytes) -> Iterator[Chunk]:
+        """The chunks these bytes complete. Raises UpstreamError at an error event or a malformed one, after what came before."""
+        try:
+            payloads = self._events.feed(data)
+        except EventTooLarge as error:
+            raise upstream_error(FailureClass.INTERNAL, str(error), 200) from error
+        return self._chunks(payloads)
+
+    def finish(self) -> Iterator[Chunk]:
+        """The chunks left when the bytes ended without a last empty line. Raises as `feed` does."""
+        return self._chunks(self._events.finish())
+
+    def end(self) -> End:
+        """The clean end. Raises UpstreamError if nothing said that it is one."""
+        if not self._any and not self.done:
+            raise upstream_error(FailureClass.INTERNAL, "upstream sent no event stream", 200)
+        if not self._finish and not self.done:
+            raise upstream_error(FailureClass.CONNECTION, "upstream cut the stream: no finish reason, no [DONE]", 200)
+        return End(usage=self._usage, finish=self._finish or "stop")
+
+    def _chunks(self, payloads: list[bytes]) -> Iterator[Chunk]:
+        for payload in payloads:
+            if self.done:
+                return
+            if payload == b"[DONE]":
+                self.done = True
+            elif (chunk := self._read(payload)) is not None:
+                yield chunk
+
+    def _read(self, payload: bytes) -> Chunk | None:
+        try:
+            frame = _decode_frame(payload)
+        except _MALFORMED as error:
+            raise _not_a(payload, "chunk", self._secrets) from error
+        if frame.choices is None or (frame.error and frame.error != _NULL):
+            raise _not_a(payload, "chunk", self._secrets)
+        self._any = True
+        if frame.usage and (usage := read_usage(frame.usage)) is not None:
+            self._usage = usage
+            if not frame.choices and not self._include_usage:
+                return None
+        size, foreign = 0, False
+        for choice in frame.choices:
+            if choice.finish_reason:
+                self._finish = choice.finish_reason
+            if choice.delta is not None:
+                size += text_bytes(choice.delta)
+                foreign = foreign or _has_foreign_reasoning(choice.delta)
+        return Chunk(_reasoning_renamed(payload) if foreign else payload, size)
+
+
+def text_bytes(text: _Text) -> int:
+    """UTF-8 bytes of what was generated in a delta: content, thinking, refusal and the arguments of tool calls."""
+    size = 0
+    if text.content:
+        size += _length(text.content) if isinstance(text.content, str) else sum(len(bytes(p)) for p in text.content)
+    if text.reasoning_content:
+        size += _length(text.reasoning_content)
+    elif isinstance(text.reasoning, str):
+        size += _length(text.reasoning)
+    if text.refusal:
+        size += _length(text.refusal)
+    for call in text.tool_calls or ():
+        if call.function is not None and call.function.arguments:
+            size += _length(call.function.arguments)
+    return size
+
+
+def not_a_stream(body: bytes, *, secrets: tuple[str, ...] = ()) -> UpstreamError:
+    """The error for a stream request that was answered, with status 200, by a body that is no event stream."""
+    return _not_a(body, "event stream", secrets)
+
+
+def _length(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode())
+
+
+def _own_fields_dropped(call: Call) -> Fields:
+    try:
+        fields = _decode_fields(call.body)
+    except _MALFORMED as error:
+        raise upstream_error(FailureClass.INVALID_REQUEST, "the request body is no JSON object") from error
+    fields.pop("route", None)
+    fields["model"] = Raw(_encode(call.model))
+    if "thread_id" in (metadata := _object(fields.get("metadata"))):
+        del metadata["thread_id"]
+        if metadata:
+            fields["metadata"] = Raw(_encode(metadata))
+        else:
+            del fields["metadata"]
+    return fields
+
+
+def _object(raw: Raw | None) -> Fields:
+    try:
+        return _decode_fields(raw) if raw is not None else {}
+    except _MALFORMED:
+        return {}
+
+
+def _has_foreign_reasoning(text: _Text | None) -> bool:
+    return text is not None and isinstance(text.reasoning, str) and text.reasoning_content is None
+
+
+def _reasoning_renamed(body: bytes) -> bytes:
+    fields = _decode_fields(body)
+    choices = msgspec.json.decode(fields["choices"], type=list[Fields])
+    for choice in choices:
+        for place in ("delta", "message"):
+            text = _object(choice.get(place))
+            if "reasoning" in text and text["reasoning"] != _NULL:
+                text["reasoning_content"] = text.pop("reasoning")
+                choice[place] = Raw(_encode(text))
+    fields["choices"] = Raw(_encode(choices))
+    return _encode(fields)
+
+
+def _not_a(body: bytes, wanted: str, secrets: tuple[str, ...]) -> UpstreamError:
+    # A success status around an error object: some gateways do that, and OpenAI does inside streams.
+    if body.lstrip()[:1] in (b"{", b"[") and b'"error"' in body:
+        return UpstreamError(from_answer(200, {}, body, now=0.0, secrets=secrets))
+    return upstream_error(FailureClass.INTERNAL, f"upstream sent no {wanted}", 200)

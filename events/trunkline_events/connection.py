@@ -1,0 +1,139 @@
+"""One connection to NATS, as every process of ours holds it: quick to reconnect, telling those who need to know."""
+
+import asyncio
+import contextlib
+import itertools
+import random
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import nats.errors
+import structlog
+from nats.aio.client import Client, Msg, Server
+
+log = structlog.get_logger()
+
+RECONNECT_WAIT = (0.1, 0.25)
+"""Seconds between attempts, drawn at random so that processes don't come back all at once (nats-py's own: 2 s)."""
+
+Listener = Callable[[], Awaitable[None]]
+
+
+class Unreachable(Exception):
+    """No NATS server answered at this address. Start one (`trunkline up`) or give its address with `--nats`."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(
+            f"no NATS server answers at {_without_password(url)}; start one with `trunkline up`, or name it with --nats"
+        )
+        self.url = url
+
+
+def _without_password(url: str) -> str:
+    scheme, _, rest = url.rpartition("://")
+    return f"{scheme}://{rest.rpartition('@')[2]}" if scheme else rest.rpartition("@")[2]
+
+
+class Connection:
+    """A NATS client that keeps reconnecting until closed. `nats` is nats-py's client, for publish and subscribe."""
+
+    def __init__(self, client: Client) -> None:
+        self.nats = client
+        self._listeners: list[Listener] = []
+
+    @classmethod
+    async def open(cls, url: str, *, name: str, timeout: float = 3.0, inbox_prefix: str = "_INBOX") -> "Connection":
+        """Connect, or raise Unreachable after `timeout` seconds. `url` may hold several addresses, comma-separated."""
+        client = Client()
+        connection = cls(client)
+        turn = itertools.count()
+
+        def next_server(servers: list[Server], _info: dict[str, Any]) -> tuple[Server, float]:
+            return servers[next(turn) % len(servers)], random.uniform(*RECONNECT_WAIT)
+
+        async def on_error(error: Exception) -> None:
+            log.debug("nats.error", error=type(error).__name__)
+
+        async def on_disconnect() -> None:
+            if not client.is_closed:
+                log.warning("nats.disconnected")
+
+        try:
+            async with asyncio.timeout(timeout):
+                await client.connect(
+                    [part.strip() for part in url.split(",")],
+                    name=name,
+                    error_cb=on_error,
+                    disconnected_cb=on_disconnect,
+                    reconnected_cb=connection._reconnected,
+                    reconnect_to_server_handler=next_server,
+                    reconnect_time_wait=0,
+                    max_reconnect_attempts=-1,
+                    inbox_prefix=inbox_prefix,
+                    ping_interval=10,
+                    max_outstanding_pings=2,
+                    drain_timeout=10,
+                    pending_size=16 * 1024 * 1024,
+                )
+        except (TimeoutError, OSError, nats.errors.Error) as error:
+            with contextlib.suppress(Exception):
+                await client.close()
+            raise Unreachable(url) from error
+        return connection
+
+    def on_reconnect(self, listener: Listener) -> Callable[[], None]:
+        """Call `listener` after every reconnect; returns how to stop that."""
+        self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
+
+    async def _reconnected(self) -> None:
+        log.info("nats.reconnected")
+        for listener in list(self._listeners):
+            try:
+                await listener()
+            except Exception as error:
+                log.exception("nats.reconnect_listener_failed", error=type(error).__name__)
+
+    async def close(self) -> None:
+        """Flush what is written and close."""
+        if not self.nats.is_closed:
+            with contextlib.suppress(nats.errors.Error, TimeoutError, OSError):
+                if self.nats.is_connected:
+                    await self.nats.flush(timeout=2)
+            await self.nats.close()
+
+
+class Replies:
+    """An inbox shared by many outstanding requests: one subscription, one token a request, no task a request."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._nats = connection.nats
+        self._prefix = f"{connection.nats.new_inbox()}."
+        self._waiting: dict[str, Callable[[Msg], None]] = {}
+        self._tokens = itertools.count(1)
+        self._subscription: Any = None
+
+    async def open(self) -> None:
+        """Subscribe. Call once, before the first `expect`."""
+        self._subscription = await self._nats.subscribe(f"{self._prefix}*", cb=self._arrived)
+
+    async def _arrived(self, message: Msg) -> None:
+        handle = self._waiting.get(message.subject[len(self._prefix) :])
+        if handle is not None:
+            handle(message)
+
+    def expect(self, handle: Callable[[Msg], None]) -> str:
+        """A fresh reply subject; each message on it goes to `handle` until `forget`. Late ones are dropped."""
+        token = str(next(self._tokens))
+        self._waiting[token] = handle
+        return self._prefix + token
+
+    def forget(self, reply: str) -> None:
+        """Expect nothing more on this reply subject."""
+        self._waiting.pop(reply[len(self._prefix) :], None)
+
+    async def close(self) -> None:
+        """Unsubscribe; whoever still waits is left to its own deadline."""
+        if self._subscription is not None and not self._nats.is_closed:
+            with contextlib.suppress(nats.errors.Error):
+                await self._subscription.unsubscribe()

@@ -1,0 +1,139 @@
+"""The log, as everything else sees it: append, load, follow. Two implementations pass the same contract suite.
+
+An aggregate is one subject. `expected` is the sequence of the aggregate's last event as the decision knew it (0: no
+event yet, None: the decision did not depend on it); an append that expects something else is refused with Conflict.
+Sequences count the whole log from 1, so an aggregate's own are increasing but not consecutive.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Protocol
+
+from msgspec import Struct
+
+from trunkline_events import subjects
+from trunkline_events.envelope import NewEvent, RecordedEvent
+
+
+class LogError(Exception):
+    """The log did not do what was asked."""
+
+
+class Conflict(LogError):
+    """Somebody else appended to this aggregate first. Read its last event, decide again, append under the same id."""
+
+    def __init__(self, subject: str, expected: int) -> None:
+        super().__init__(f"{subject} is not at sequence {expected} any more; load it and decide again")
+        self.subject = subject
+        self.expected = expected
+
+
+class LogUnavailable(LogError):
+    """The log did not acknowledge in time; the append may or may not be stored.
+
+    Append the same event again, under the same id, when the log is back: it is stored once.
+    """
+
+
+class LogRefused(LogError):
+    """The log answered that it will not store this. `code` is JetStream's error code; look at the server's disk."""
+
+    def __init__(self, code: int, description: str) -> None:
+        super().__init__(f"the log refused the append: {description} (JetStream error {code}); check the server's disk")
+        self.code = code
+
+
+class Appended(Struct, frozen=True):
+    """Where the event is. `duplicate`: an event of this id was there before, at `sequence`; this one was not stored."""
+
+    sequence: int
+    duplicate: bool = False
+
+
+class Scope(Struct, frozen=True):
+    """Which events a reader wants: all, whole categories, or one aggregate of one category."""
+
+    categories: tuple[str, ...] = ()
+    aggregate: str | None = None
+
+    def filters(self) -> list[str]:
+        """The subjects to read, below `trunkline.log`."""
+        if self.aggregate is not None:
+            return [subjects.log_subject(category, self.aggregate) for category in self.categories]
+        return [subjects.category_filter(category) for category in self.categories]
+
+    def covers(self, category: str, aggregate: str) -> bool:
+        """Whether an event of this aggregate is wanted."""
+        if self.categories and category not in self.categories:
+            return False
+        return self.aggregate is None or aggregate == self.aggregate
+
+
+ALL = Scope()
+
+Handler = Callable[[RecordedEvent], Awaitable[None] | None]
+"""Told of each event in order. What it raises ends nothing: it is reported, and the next event follows."""
+
+
+class Follower(Protocol):
+    """A reader that keeps up with the log: every event of its scope, once, in order, across reconnects and restarts."""
+
+    @property
+    def position(self) -> int:
+        """The sequence of the last event handled, or where it started."""
+        ...
+
+    async def caught_up(self) -> None:
+        """Return when everything that was in the log when the follower started has been handled."""
+        ...
+
+    async def reached(self, sequence: int) -> None:
+        """Return when the event at `sequence`, one of this scope, has been handled."""
+        ...
+
+    async def stop(self) -> None:
+        """Handle nothing more."""
+        ...
+
+
+class Log(Protocol):
+    """An append-only sequence of events."""
+
+    async def append(self, event: NewEvent, expected: int | None = None) -> Appended:
+        """Store one event for good. Raises Conflict, LogUnavailable, LogRefused.
+
+        The expectation is checked before the id: an event that is there already may answer Conflict, and then, appended
+        again under the same id with the expectation brought up to date, `duplicate` with its sequence.
+        Many appends may be under way at once; callers that care about their order chain them by `expected`.
+        """
+        ...
+
+    async def last(self, category: str, aggregate: str) -> RecordedEvent | None:
+        """The aggregate's last event, from the leader: never stale."""
+        ...
+
+    async def get(self, sequence: int) -> RecordedEvent | None:
+        """The event at this sequence."""
+        ...
+
+    async def end(self, scope: Scope = ALL) -> int:
+        """The sequence of the last event in scope, 0 where there is none."""
+        ...
+
+    def read(self, after: int = 0, *, scope: Scope = ALL, since: float | None = None) -> AsyncIterator[RecordedEvent]:
+        """The events in scope after a sequence, or since a Unix time, up to the end of the log as it is now."""
+        ...
+
+    async def follow(
+        self, handler: Handler, after: int = 0, *, scope: Scope = ALL, since: float | None = None
+    ) -> Follower:
+        """Hand each event in scope to `handler`, from after a sequence or since a Unix time, until stopped."""
+        ...
+
+    async def aggregates(self, category: str) -> list[str]:
+        """The ids of all aggregates of a category that have an event, sorted."""
+        ...
+
+
+async def load(log: Log, category: str, aggregate: str) -> Sequence[RecordedEvent]:
+    """All events of one aggregate, oldest first."""
+    return [event async for event in log.read(scope=Scope((category,), aggregate))]

@@ -1,0 +1,127 @@
+"""The facts of the registry: models and the provider instances that serve them."""
+
+from typing import Literal
+
+from msgspec import Struct, field
+
+
+class Price(Struct, frozen=True, kw_only=True):
+    """US dollars a million tokens, as decimal text. `cached_input` absent: cached tokens cost what input costs."""
+
+    input: str
+    output: str
+    cached_input: str | None = None
+
+
+Status = Literal["enabled", "disabled", "retired"]
+
+
+class Model(Struct, frozen=True, kw_only=True):
+    """A model as registered. `upstream` is the provider's own name of it; capability scores run from 0 to 1."""
+
+    id: str
+    provider: str
+    upstream: str
+    version: str = "1"
+    capabilities: dict[str, float] = field(default_factory=dict)
+    features: list[str] = field(default_factory=list)
+    context_window: int | None = None
+    max_output: int | None = None
+    price: Price | None = None
+    tags: list[str] = field(default_factory=list)
+    status: Status = "enabled"
+
+
+class Provider(Struct, frozen=True, kw_only=True):
+    """A provider instance. `secret` names a secret (`env:NAME`), it never is one; `timeout_s` bounds one call."""
+
+    id: str
+    kind: str
+    base_url: str | None = None
+    secret: str | None = None
+    local: bool = False
+    max_concurrency: int | None = None
+    timeout_s: float = 60.0
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+class RegistryEvent(Struct, frozen=True, kw_only=True, tag_field="type"):
+    """What every event of the registry carries: why it was done, where the caller said so."""
+
+    reason: str | None = None
+
+
+class ModelRegistered(RegistryEvent, frozen=True, kw_only=True, tag="model.registered.v1"):
+    """A model can be routed to from here on."""
+
+    model: Model
+
+
+class ModelUpdated(RegistryEvent, frozen=True, kw_only=True, tag="model.updated.v1"):
+    """A model's registration changed; `model` is the whole of it after the change, `changed` the fields that did."""
+
+    model: Model
+    changed: list[str]
+
+
+class ModelDeployed(RegistryEvent, frozen=True, kw_only=True, tag="model.deployed.v1"):
+    """A new version of a model serves under the same id."""
+
+    model: Model
+
+
+class ModelEnabled(RegistryEvent, frozen=True, kw_only=True, tag="model.enabled.v1"):
+    """A disabled model may be routed to again."""
+
+    id: str
+
+
+class ModelDisabled(RegistryEvent, frozen=True, kw_only=True, tag="model.disabled.v1"):
+    """A model stays registered but is not routed to."""
+
+    id: str
+
+
+class ModelRetired(RegistryEvent, frozen=True, kw_only=True, tag="model.retired.v1"):
+    """A model reached the end of its life; it is never enabled again."""
+
+    id: str
+
+
+class ModelRemoved(RegistryEvent, frozen=True, kw_only=True, tag="model.removed.v1"):
+    """A model is no longer registered; its id is free."""
+
+    id: str
+
+
+class ProviderRegistered(RegistryEvent, frozen=True, kw_only=True, tag="provider.registered.v1"):
+    """A provider instance can serve models from here on."""
+
+    provider: Provider
+
+
+class ProviderUpdated(RegistryEvent, frozen=True, kw_only=True, tag="provider.updated.v1"):
+    """A provider's settings changed; `provider` is the whole of them after the change."""
+
+    provider: Provider
+    changed: list[str]
+
+
+class ProviderRemoved(RegistryEvent, frozen=True, kw_only=True, tag="provider.removed.v1"):
+    """A provider instance is no longer registered; its id is free."""
+
+    id: str
+
+
+RegistryFact = (
+    ModelRegistered
+    | ModelUpdated
+    | ModelDeployed
+    | ModelEnabled
+    | ModelDisabled
+    | ModelRetired
+    | ModelRemoved
+    | ProviderRegistered
+    | ProviderUpdated
+    | ProviderRemoved
+)

@@ -1,0 +1,104 @@
+"""Every subject, stream, bucket and queue-group name, and how an id becomes part of a subject.
+
+These names are data: renaming one loses what was stored or subscribed under the old name.
+The grammar is public (`trunkline.…`), version 1.
+"""
+
+import re
+
+STREAM = "TRUNKLINE"
+LOG = "trunkline.log"
+EVENTS = "trunkline.events"
+
+CATEGORIES = ("model", "provider", "thread", "circuit")
+
+NO_THREAD = "-"
+"""The aggregate of requests that belong to no thread. Never a legal client id."""
+
+CHAT = "trunkline.chat"
+EMBEDDINGS = "trunkline.embeddings"
+ABORT = "trunkline.chat.abort"
+JOIN = "trunkline.chat.join"
+PULSE = "trunkline.pulse"
+
+MODELS = "trunkline.models"
+PROVIDERS = "trunkline.providers"
+THREADS = "trunkline.threads"
+
+QUEUE = "trunkline"
+"""The queue group that all replicas of an actor share: each request goes to one of them."""
+
+REQUESTS_BUCKET = "TRUNKLINE_REQUESTS"
+"""Request claims and kept answers, for idempotency: 24 hours."""
+LEASES_BUCKET = "TRUNKLINE_LEASES"
+"""Who leads: one key a role, gone when its holder is."""
+SNAPSHOTS_BUCKET = "TRUNKLINE_SNAPSHOTS"
+"""Folds with their position, so that a process with a long log behind it is ready at once."""
+
+INBOX = "_INBOX"
+
+MAX_ID_BYTES = 128
+
+_SAFE = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-")
+_PLAIN = re.compile(r"[A-Za-z0-9_-]+")
+_ESCAPE = re.compile(r"=([0-9A-F]{2})")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_REPLY = re.compile(r"[^\s*>]+")
+
+
+def encode_id(identifier: str) -> str:
+    """An id as one subject token: each byte outside `[A-Za-z0-9_-]` becomes `=XX`, upper-case hex of its UTF-8."""
+    if _PLAIN.fullmatch(identifier):
+        return identifier
+    return "".join(chr(byte) if byte in _SAFE else f"={byte:02X}" for byte in identifier.encode())
+
+
+def decode_id(token: str) -> str:
+    """The id that `encode_id` made this token of. Tokens nobody encoded come back with bad bytes replaced."""
+    if "=" not in token:
+        return token
+    raw = _ESCAPE.sub(lambda match: chr(int(match[1], 16)), token)
+    return raw.encode("latin-1", "replace").decode("utf-8", "replace")
+
+
+def id_problem(identifier: str) -> str | None:
+    """Why this can't be an id, or None where it can: 1 to 128 bytes of UTF-8 without control characters, not `-`."""
+    try:
+        size = len(identifier.encode())
+    except UnicodeEncodeError:
+        return "an id must be valid UTF-8"
+    if not size:
+        return "an id must not be empty"
+    if size > MAX_ID_BYTES:
+        return f"an id has at most {MAX_ID_BYTES} bytes, this one has {size}"
+    if _CONTROL.search(identifier):
+        return "an id must not contain control characters"
+    if identifier == NO_THREAD:
+        return "'-' stands for no thread and can't be an id"
+    return None
+
+
+def log_subject(category: str, aggregate: str) -> str:
+    """Where an actor appends an event of this aggregate."""
+    return f"{LOG}.{category}.{encode_id(aggregate)}"
+
+
+def split_log_subject(subject: str) -> tuple[str, str]:
+    """The category and the aggregate of a subject below `trunkline.log` or `trunkline.events`."""
+    _, _, category, token = subject.split(".", 3)
+    return category, decode_id(token)
+
+
+def category_filter(category: str) -> str:
+    """All appends of one category."""
+    return f"{LOG}.{category}.>"
+
+
+def provider_endpoint(instance: str, name: str) -> str:
+    """An endpoint of one provider instance, such as its `chat`."""
+    return f"trunkline.provider.{encode_id(instance)}.{name}"
+
+
+def is_inbox(reply: str, prefixes: tuple[str, ...] = (INBOX,)) -> bool:
+    """Whether we may write to this reply subject: only below an inbox prefix, and never to a wildcard."""
+    return any(reply.startswith(f"{prefix}.") for prefix in prefixes) and _REPLY.fullmatch(reply) is not None

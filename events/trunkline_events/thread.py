@@ -1,0 +1,180 @@
+"""The facts of a thread: what was decided for each request, what it used, and the books after it.
+
+Every event carries the thread's books as they stand after it, so that the last event is the state: loading a thread
+is one read of its last message. On the aggregate `-` (no thread) the books are those of the one request alone.
+"""
+
+from typing import Any, Literal
+
+from msgspec import Struct, field
+
+from trunkline_events.usage import Usage
+
+Window = Literal["none", "day", "month"]
+Operation = Literal["chat", "embeddings"]
+
+
+class OpenAttempt(Struct, frozen=True, kw_only=True):
+    """An attempt that runs, and the nano-dollars it may cost at most."""
+
+    request_id: str
+    reserve_nanos: int
+
+
+class Books(Struct, frozen=True, kw_only=True):
+    """A thread's money and tokens after an event.
+
+    settled + reserved ≤ limit, at every event. `settled_nanos` is what the running window has cost, `period` names
+    that window (`2026-11-20`, `2026-11`, or empty where the window is none); `tokens` counts the thread's whole life.
+    `config_seq` is the log sequence of the thread's configuration, 0 where it has none.
+    """
+
+    settled_nanos: int = 0
+    reserved_nanos: int = 0
+    limit_nanos: int | None = None
+    window: Window = "none"
+    period: str = ""
+    config_seq: int = 0
+    tokens: Usage = Usage()
+    open: dict[str, OpenAttempt] = field(default_factory=dict)
+
+
+class ThreadEvent(Books, frozen=True, kw_only=True, tag_field="type"):
+    """What every event of a thread carries: the request it belongs to, and the books after it."""
+
+    request_id: str
+
+
+class ThreadConfigured(ThreadEvent, frozen=True, kw_only=True, tag="thread.configured.v1"):
+    """The thread's budget, model, parameters and preferences from here on, as a whole."""
+
+    warn_at: float | None = None
+    model: str | None = None
+    parameters: dict[str, Any] = field(default_factory=dict)
+    preferences: dict[str, Any] = field(default_factory=dict)
+    reason: str | None = None
+
+
+class Candidate(Struct, frozen=True, kw_only=True):
+    """A model that was considered: its place by `score` (lower is better), or why it was left out."""
+
+    model: str
+    provider: str
+    score: float | None
+    reason: str
+
+
+class Asked(Struct, frozen=True, kw_only=True):
+    """What routing needs of a request, and all it may decide from: sizes, names and wishes, never the prompt.
+
+    `input_bound` is the most tokens the input can be; `max_tokens` what the caller asked for.
+    `features` are the abilities the body needs, such as `tools` or `vision`.
+    """
+
+    operation: Operation
+    model: str
+    stream: bool
+    input_bound: int
+    max_tokens: int | None = None
+    features: list[str] = field(default_factory=list)
+    route: dict[str, Any] = field(default_factory=dict)
+
+
+class RouteDecided(ThreadEvent, frozen=True, kw_only=True, tag="thread.route-decided.v1"):
+    """An attempt was chosen and its worst case reserved, before anything was sent upstream.
+
+    `candidates` holds at most 16 in full; `left_out` counts the rest by reason. `log_seq` is the position of the
+    registry it was decided from; `now` is Unix time in seconds, `draw` the random number used, 0 to 1.
+    `deadline` is Unix time too; `reply` is the caller's inbox, so that somebody else can answer it.
+    """
+
+    attempt_id: str
+    attempt: int
+    model: str
+    provider: str
+    candidates: list[Candidate]
+    left_out: dict[str, int]
+    reserve_nanos: int
+    max_tokens: int | None
+    price_version: str
+    asked: Asked
+    tried: list[str]
+    log_seq: int
+    policy_version: int
+    override: str | None
+    preferences: dict[str, Any]
+    stats: dict[str, Any]
+    now: float
+    draw: float
+    deadline: float
+    reply: str
+
+
+class Ending(ThreadEvent, frozen=True, kw_only=True):
+    """How an attempt ended: exactly one such event for each, under the id `<attempt>/ended`."""
+
+    attempt_id: str
+    attempt: int
+    model: str
+    provider: str
+
+
+class Metered(Ending, frozen=True, kw_only=True):
+    """An ending that cost something. `estimated`: the provider sent no final usage, so a bound was settled.
+
+    `cost_nanos` follows from `usage` and the prices of `price_version`; times are in milliseconds, `ttft_ms` to the
+    first chunk (a plain answer: to the answer).
+    """
+
+    usage: Usage
+    cost_nanos: int
+    price_version: str
+    latency_ms: float
+    ttft_ms: float | None
+    finish: str
+    partial: bool = False
+    estimated: bool = False
+
+
+class UsageRecorded(Metered, frozen=True, kw_only=True, tag="thread.usage-recorded.v1"):
+    """An attempt ended and was settled; `partial` where its stream was cut."""
+
+
+class Aborted(Metered, frozen=True, kw_only=True, tag="thread.aborted.v1"):
+    """An attempt was cut short on somebody's wish; what was generated is settled."""
+
+
+class AttemptFailed(Ending, frozen=True, kw_only=True, tag="thread.attempt-failed.v1"):
+    """An attempt failed before its first chunk and cost nothing. `failure` is its class."""
+
+    failure: str
+    message: str
+    status: int | None = None
+    latency_ms: float = 0.0
+
+
+class Orphaned(Ending, frozen=True, kw_only=True, tag="thread.orphaned.v1"):
+    """The process that ran an attempt was lost; it is settled at its reservation, since nobody knows better."""
+
+    cost_nanos: int
+    last_seen: float
+
+
+class RequestRefused(ThreadEvent, frozen=True, kw_only=True, tag="thread.refused.v1"):
+    """A request was refused for want of money: nothing was sent upstream."""
+
+    code: str
+    message: str
+    asked: Asked
+    needed_nanos: int
+
+
+class BudgetWarned(ThreadEvent, frozen=True, kw_only=True, tag="thread.budget-warned.v1"):
+    """What is settled passed the share of the limit that was set as a warning."""
+
+    warn_at: float
+
+
+ThreadFact = (
+    ThreadConfigured | RouteDecided | UsageRecorded | Aborted | AttemptFailed | Orphaned | RequestRefused | BudgetWarned
+)

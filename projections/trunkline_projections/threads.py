@@ -1,0 +1,99 @@
+"""A thread's books: as its last event carries them, and as they follow from its whole history.
+
+The two must agree. Serving a request needs the first, one read of one message; the second is the proof.
+"""
+
+from typing import assert_never
+
+from msgspec import Struct, field, structs
+from trunkline_events.thread import (
+    Aborted,
+    AttemptFailed,
+    Books,
+    BudgetWarned,
+    OpenAttempt,
+    Orphaned,
+    RequestRefused,
+    RouteDecided,
+    ThreadConfigured,
+    ThreadFact,
+    UsageRecorded,
+)
+from trunkline_events.usage import Usage
+
+EMPTY = Books()
+CATEGORIES = ("thread",)
+
+_FIELDS = Books.__struct_fields__
+
+
+def books_of(fact: ThreadFact) -> Books:
+    """The books that this event carries: the thread's state, where it is the thread's last event."""
+    return Books(**{name: getattr(fact, name) for name in _FIELDS})
+
+
+class ModelUse(Struct, frozen=True, kw_only=True):
+    """What one model has cost a thread."""
+
+    attempts: int = 0
+    tokens: Usage = Usage()
+    cost_nanos: int = 0
+
+
+class ThreadHistory(Struct, frozen=True, kw_only=True):
+    """A thread as it follows from all its events: its books, and what each model did for it."""
+
+    books: Books = EMPTY
+    requests: int = 0
+    models: dict[str, ModelUse] = field(default_factory=dict)
+
+
+def evolve(state: ThreadHistory, fact: ThreadFact, sequence: int) -> ThreadHistory:
+    """The history after this event, computed from what happened and not from the books the event carries.
+
+    The window's turn is taken from the event: which period it fell in was decided by its time.
+    """
+    books = state.books
+    if fact.period != books.period or fact.window != books.window:
+        books = structs.replace(books, settled_nanos=0, period=fact.period, window=fact.window)
+    match fact:
+        case ThreadConfigured():
+            books = structs.replace(books, limit_nanos=fact.limit_nanos, config_seq=sequence)
+            return structs.replace(state, books=books)
+        case RouteDecided():
+            attempt = OpenAttempt(request_id=fact.request_id, reserve_nanos=fact.reserve_nanos)
+            books = structs.replace(
+                books,
+                reserved_nanos=books.reserved_nanos + fact.reserve_nanos,
+                open={**books.open, fact.attempt_id: attempt},
+            )
+            return structs.replace(state, books=books, requests=state.requests + (fact.attempt == 1))
+        case UsageRecorded() | Aborted():
+            books = _closed(books, fact.attempt_id, fact.cost_nanos, fact.usage)
+            return structs.replace(state, books=books, models=_used(state, fact.model, fact.usage, fact.cost_nanos))
+        case Orphaned():
+            books = _closed(books, fact.attempt_id, fact.cost_nanos, Usage())
+            return structs.replace(state, books=books, models=_used(state, fact.model, Usage(), fact.cost_nanos))
+        case AttemptFailed():
+            return structs.replace(state, books=_closed(books, fact.attempt_id, 0, Usage()))
+        case RequestRefused() | BudgetWarned():
+            return structs.replace(state, books=books)
+        case _:  # pragma: no cover
+            assert_never(fact)
+
+
+def _closed(books: Books, attempt_id: str, cost: int, usage: Usage) -> Books:
+    attempt = books.open.get(attempt_id)
+    return structs.replace(
+        books,
+        settled_nanos=books.settled_nanos + cost,
+        reserved_nanos=books.reserved_nanos - (attempt.reserve_nanos if attempt else 0),
+        tokens=books.tokens + usage,
+        open={other: value for other, value in books.open.items() if other != attempt_id},
+    )
+
+
+def _used(state: ThreadHistory, model: str, usage: Usage, cost: int) -> dict[str, ModelUse]:
+    use = state.models.get(model, ModelUse())
+    use = ModelUse(attempts=use.attempts + 1, tokens=use.tokens + usage, cost_nanos=use.cost_nanos + cost)
+    return {**state.models, model: use}

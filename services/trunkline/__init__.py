@@ -1,0 +1,1 @@
+"""Trunkline: the LLM gateway whose books always balance."""
