@@ -145,10 +145,13 @@ class Aborted(Metered, frozen=True, kw_only=True, tag="thread.aborted.v1"):
 
 
 class AttemptFailed(Ending, frozen=True, kw_only=True, tag="thread.attempt-failed.v1"):
-    """An attempt failed before its first chunk and cost nothing. `failure` is its class."""
+    """An attempt failed before its first chunk and cost nothing.
+
+    `failure` is its class, `status` the upstream's HTTP status. The upstream's own words may quote the prompt: they go
+    to the caller and never into the log.
+    """
 
     failure: str
-    message: str
     status: int | None = None
     latency_ms: float = 0.0
 

@@ -1,8 +1,8 @@
-"""Requests that are under way, over all threads: what a keeper must not lose sight of."""
+"""Attempts that are under way, over all threads: what a keeper must not lose sight of."""
 
 from typing import assert_never
 
-from msgspec import Struct, structs
+from msgspec import Struct
 from trunkline_events.thread import (
     Aborted,
     AttemptFailed,
@@ -19,56 +19,27 @@ CATEGORIES = ("thread",)
 
 
 class Pending(Struct, frozen=True, kw_only=True):
-    """A request whose first event is in the log and which may still wait for its answer.
-
-    `running` is false between attempts and after the last one: then `ended` says what the caller should have heard
-    (an event type), `sequence` where it stands, and the request stays here until it is known to be answered.
-    """
+    """An attempt that was decided and has not ended. `sequence` is where its RouteDecided stands."""
 
     aggregate: str
-    request_id: str
     attempt_id: str
-    attempt: int
-    model: str
-    provider: str
-    reply: str
-    operation: str
-    deadline: float
     sequence: int
-    running: bool = True
-    ended: str | None = None
+    deadline: float
 
 
 Attempts = dict[str, Pending]
-"""By attempt id. A request's later attempt takes the place of its earlier one."""
-
-EMPTY: Attempts = {}
+"""By attempt id."""
 
 
 def evolve(state: Attempts, fact: ThreadFact, sequence: int, aggregate: str) -> Attempts:
     """What is under way after this event. Mutates and returns `state`: it changes with every chat, and is large."""
     match fact:
         case RouteDecided():
-            earlier = fact.attempt_id.rpartition("-")[0] + f"-{fact.attempt - 1}"
-            state.pop(earlier, None)
             state[fact.attempt_id] = Pending(
-                aggregate=aggregate,
-                request_id=fact.request_id,
-                attempt_id=fact.attempt_id,
-                attempt=fact.attempt,
-                model=fact.model,
-                provider=fact.provider,
-                reply=fact.reply,
-                operation=fact.asked.operation,
-                deadline=fact.deadline,
-                sequence=sequence,
+                aggregate=aggregate, attempt_id=fact.attempt_id, sequence=sequence, deadline=fact.deadline
             )
         case UsageRecorded() | Aborted() | AttemptFailed() | Orphaned():
-            pending = state.get(fact.attempt_id)
-            if pending is not None:
-                state[fact.attempt_id] = structs.replace(
-                    pending, running=False, ended=fact.__struct_config__.tag, sequence=sequence
-                )
+            state.pop(fact.attempt_id, None)
         case ThreadConfigured() | RequestRefused() | BudgetWarned():
             pass
         case _:  # pragma: no cover

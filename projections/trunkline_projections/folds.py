@@ -10,14 +10,15 @@ from trunkline_events.thread import ThreadFact
 
 from trunkline_projections import attempts, circuits, models
 from trunkline_projections.attempts import Attempts
-from trunkline_projections.runner import Fold
+from trunkline_projections.circuits import Circuits
+from trunkline_projections.fold import Fold
 
 
 class Gateway(Struct, frozen=True, kw_only=True):
     """What routing decides from, at one position of the log: the registry and the breakers."""
 
     registry: models.Registry = models.EMPTY
-    circuits: dict[str, circuits.Circuit] = field(default_factory=dict)
+    circuits: Circuits = field(default_factory=dict)
 
 
 def _step_gateway(state: Gateway, event: RecordedEvent) -> Gateway:

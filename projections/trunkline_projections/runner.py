@@ -1,6 +1,5 @@
 """Keeps a fold up to date with the log, in memory, starting from a snapshot where there is one."""
 
-import hashlib
 from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
@@ -9,30 +8,14 @@ import structlog
 from trunkline_events.envelope import RecordedEvent, Unknown
 from trunkline_events.log import Follower, Log, Scope
 
+from trunkline_projections.fold import Fold
+
 log = structlog.get_logger()
 
 S = TypeVar("S")
 
 SNAPSHOT_EVERY = 1000
 """Events between snapshots: replaying this many takes about 10 ms."""
-
-
-class Fold(msgspec.Struct, Generic[S], frozen=True, kw_only=True):
-    """A pure fold over some categories. `name` identifies its snapshots; `state` is the type of its state.
-
-    `step(state, event)` is total and never objects; it gets only events this version knows.
-    """
-
-    name: str
-    categories: tuple[str, ...]
-    state: type[S]
-    initial: Callable[[], S]
-    step: Callable[[S, RecordedEvent], S]
-
-    def schema(self) -> str:
-        """A hash of the shape of the state: a snapshot of another shape is no snapshot of this fold."""
-        shape = msgspec.json.encode(msgspec.json.schema(self.state), order="sorted")
-        return hashlib.sha256(shape).hexdigest()[:16]
 
 
 class Snapshot(msgspec.Struct, frozen=True):

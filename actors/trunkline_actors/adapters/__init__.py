@@ -17,7 +17,8 @@ class Call(Struct, frozen=True, kw_only=True):
 
     `body` is the caller's JSON, untouched: a Chat Completions or an embeddings request. `model` is the upstream's own
     name of the model and replaces the body's. `max_tokens`, where not None, replaces what the body asked for.
-    `include_usage` says whether a stream's caller asked for the usage chunk. `timeout` is in seconds, for the whole call.
+    `include_usage` says whether a stream's caller asked for the usage chunk. `timeout` is in seconds, for the
+    whole call.
     """
 
     body: bytes

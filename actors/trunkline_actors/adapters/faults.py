@@ -111,7 +111,8 @@ def from_answer(
 ) -> Failure:
     """The failure an error answer means.
 
-    `headers` have lower-case names or ignore case; `now` is Unix time in seconds; `secrets` never appear in the message.
+    `headers` have lower-case names or ignore case; `now` is Unix time in seconds; `secrets` never appear in the
+    message.
     """
     fault = read_fault(body)
     kind = classify(status if status is None or status >= 300 else None, fault)
@@ -123,7 +124,7 @@ def from_answer(
 
 
 def retry_after(headers: Mapping[str, str], now: float) -> float | None:
-    """Seconds to wait, from `retry-after-ms` or `retry-after` (seconds or an HTTP date). None where unsaid or unreadable."""
+    """Seconds to wait, by `retry-after-ms` or `retry-after` (seconds or an HTTP date). None where there is neither."""
     if (milliseconds := _number(headers.get("retry-after-ms"))) is not None:
         return milliseconds / 1000
     said = headers.get("retry-after")

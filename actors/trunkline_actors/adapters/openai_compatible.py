@@ -1,7 +1,7 @@
 """Any upstream that speaks OpenAI's Chat Completions and Embeddings, over the `openai` SDK's raw path.
 
 The SDK carries the request and raises typed errors; bodies and streams pass by its models, as bytes, through `wire`.
-A typed stream costs 77–127 µs of CPU a chunk, this path a sixth of it.
+Measured side by side, this path takes a quarter or less of the CPU a typed stream takes for each chunk.
 """
 
 import asyncio
@@ -9,7 +9,7 @@ import ssl
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from trunkline_events.failure import Failure, FailureClass, UpstreamError
 
@@ -171,12 +171,13 @@ async def _request(client: "AsyncOpenAI", path: str, body: bytes | None) -> "htt
     import httpx2
     from openai import AsyncStream
 
-    kind = AsyncStream[object]
+    kind = AsyncStream[object]  # asked for by the signature, unused where the response itself is cast to
+    got: Any
     if body is None:
         got = await client.get(path, cast_to=httpx2.Response, stream=True, stream_cls=kind)
     else:
         got = await client.post(path, cast_to=httpx2.Response, content=body, stream=True, stream_cls=kind)
-    return got
+    return cast("httpx2.Response", got)
 
 
 def _make_client(base_url: str, api_key: str, headers: dict[str, str], timeout: float) -> "AsyncOpenAI":
@@ -197,9 +198,8 @@ def _make_client(base_url: str, api_key: str, headers: dict[str, str], timeout: 
     limits = httpx2.Timeout(timeout, connect=min(timeout, _CONNECT_S))
     http_client = httpx2.AsyncClient(
         timeout=limits,
-        limits=httpx2.Limits(
-            max_connections=None, max_keepalive_connections=100
-        ),  # concurrency is the provider's affair
+        # How many calls run at once is the router's affair.
+        limits=httpx2.Limits(max_connections=None, max_keepalive_connections=100),
         follow_redirects=False,  # a redirect would carry the prompt to a host nobody configured
         event_hooks={"request": [_note_new_connections]},
     )

@@ -1,21 +1,6 @@
-"""An upstream that needs no key and no network: the upstream model name says what it answers.
+"""An upstream that needs no key and no network: the upstream model name is a script of what it answers.
 
-    echo                 the last user message's text
-    say                  "Hello from the scripted provider."          say:<text>           that text
-    think:<text>         that text as reasoning_content, then `say`'s sentence
-    tokens:<n>           n tokens at once                             tokens:<n>@<rate>    n tokens at <rate> a second
-    tool                 one call of the request's first tool, with {"query": <last user text>}; `say`'s sentence where
-                         there are no tools; once the last message is a tool's, that message's text
-    fail:<class>         fails, with a failure class of trunkline_events.failure
-    fail:<class>:<s>     the same, with retry_after = s seconds
-    cut:<k>              a stream of exactly k chunks, then a cut connection; not streamed: a cut connection
-    stall                never answers, until cancelled or timed out  stall:<k>            k chunks of a stream, then so
-
-Anything else fails with `model_not_found`. A token is a word with the spaces before it; input tokens are the words of
-all messages. A limit (`call.max_tokens`, else the body's) cuts the answer, thinking first, with finish `length`.
-The first chunk holds the role, the last the finish reason; a usage chunk follows where the caller asked for one.
-Embeddings: any script but fail, cut and stall gives a unit vector per input, made from its hash: the same each time,
-of 8 dimensions or as many as the body's `dimensions` says, as floats or base64.
+The scripts (`echo`, `say:<text>`, `fail:<class>`, `stall`, …) are listed in `script`.
 """
 
 import asyncio
@@ -23,66 +8,33 @@ import base64
 import hashlib
 import itertools
 import math
-import re
 import secrets
 import struct
 import time
 from collections.abc import AsyncGenerator, Iterator
-from functools import lru_cache
 from typing import Annotated, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
-from trunkline_events.failure import Failure, FailureClass, UpstreamError
+from trunkline_events.failure import FailureClass, UpstreamError
 from trunkline_events.usage import Usage
 
 from trunkline_actors.adapters import Answer, Call, Chunk, End
 from trunkline_actors.adapters.faults import upstream_error
+from trunkline_actors.adapters.script import Function, Play, Request, limited, read_script, tokens
 
-_SENTENCE = "Hello from the scripted provider."
 _DIMENSIONS = 8
-_MOST_TOKENS = 1_000_000
-_TOKEN = re.compile(r"\s*\S+(?:\s+\Z)?")
 _ids = map(f"chatcmpl-{secrets.token_hex(6)}-{{:x}}".format, itertools.count(1))
 
 
-class _Part(Struct):
-    text: str = ""
-
-
-class _Message(Struct):
-    role: str = "user"
-    content: str | list[_Part] | None = None
-
-
-class _Named(Struct):
-    name: str = "tool"
-
-
-class _Tool(Struct):
-    function: _Named = _Named()
-
-
-class _Request(Struct):
-    messages: list[_Message] = []
-    max_tokens: int | None = None
-    max_completion_tokens: int | None = None
-    tools: list[_Tool] | None = None
-
-
 class _EmbeddingsRequest(Struct):
-    input: str | list[str] | list[int] | list[list[int]] = ""
+    input: str | list[str | int | list[int]] = ""
     dimensions: Annotated[int, Meta(ge=1, le=4096)] | None = None
     encoding_format: Literal["float", "base64"] = "float"
 
 
-class _Function(Struct, frozen=True):
-    name: str
-    arguments: str
-
-
 class _ToolCall(Struct, frozen=True):
-    function: _Function
+    function: Function
     index: int = 0
     id: str = "call_1"
     type: str = "function"
@@ -92,7 +44,7 @@ class _Said(Struct):
     """A message, or what a chunk adds to one."""
 
     role: str | UnsetType = UNSET
-    content: str | None | UnsetType = UNSET
+    content: str | UnsetType | None = UNSET
     reasoning_content: str | UnsetType = UNSET
     tool_calls: list[_ToolCall] | UnsetType = UNSET
 
@@ -127,18 +79,7 @@ class _Reply(Struct):
     usage: _Counts | UnsetType = UNSET
 
 
-class _Play(Struct):
-    """What a script comes to. `chunks` is where a stream ends badly: in a cut, or (`stalls`) in silence."""
-
-    text: str = ""
-    thinking: str = ""
-    tool: _Function | None = None
-    rate: float = math.inf
-    chunks: int | None = None
-    stalls: bool = False
-
-
-_decode_request = msgspec.json.Decoder(_Request).decode
+_decode_request = msgspec.json.Decoder(Request).decode
 _decode_embeddings = msgspec.json.Decoder(_EmbeddingsRequest).decode
 _encode = msgspec.json.Encoder().encode
 
@@ -156,7 +97,7 @@ class Scripted:
             if play.stalls:
                 await self._wait(math.inf, call.timeout)
             raise _cut()
-        play, spent, finish = _limited(request, play, call)
+        play, spent, finish = limited(request, play, call.max_tokens)
         if play.rate != math.inf:
             await self._wait(spent.output_tokens / play.rate, call.timeout)
         message = _Said(role="assistant", content=None if play.tool else play.text)
@@ -173,7 +114,7 @@ class Scripted:
         clock = asyncio.get_running_loop().time
         started = clock()
         request, play = self._start(call)
-        play, spent, finish = _limited(request, play, call)
+        play, spent, finish = limited(request, play, call.max_tokens)
         reply = _Reply(next(_ids), "chat.completion.chunk", int(time.time()), call.model, [])
         for number, said in enumerate(itertools.islice(_deltas(play), play.chunks)):
             if play.rate != math.inf:
@@ -210,7 +151,7 @@ class Scripted:
         """End the calls that wait, and refuse new ones, with UpstreamError."""
         self._closed.set()
 
-    def _start(self, call: Call) -> tuple[_Request, _Play]:
+    def _start(self, call: Call) -> tuple[Request, Play]:
         if self._closed.is_set():
             raise _closed()
         try:
@@ -218,7 +159,7 @@ class Scripted:
         except (ValueError, RecursionError) as error:
             raise upstream_error(FailureClass.INVALID_REQUEST, "the request body is no chat request", 400) from error
         try:
-            return request, _play(call.model, request)
+            return request, read_script(call.model, request)
         except ValueError as error:
             raise upstream_error(FailureClass.MODEL_NOT_FOUND, "no such script", 404) from error
 
@@ -236,64 +177,14 @@ class Scripted:
         raise _closed()
 
 
-def _play(script: str, request: _Request) -> _Play:
-    """Read a script. Raises ValueError where it isn't one."""
-    verb, colon, rest = script.partition(":")
-    match verb, bool(colon):
-        case "echo", False:
-            return _Play(_last_user_text(request))
-        case "say", _:
-            return _Play(rest if colon else _SENTENCE)
-        case "think", True:
-            return _Play(_SENTENCE, thinking=rest)
-        case "tokens", True:
-            count, paced, rate = rest.partition("@")
-            return _Play(_words(int(count)), rate=_positive(rate) if paced else math.inf)
-        case "tool", False:
-            return _tool_play(request)
-        case "fail", True:
-            kind, _, delay = rest.partition(":")
-            after = _positive(delay) if delay else None
-            raise UpstreamError(Failure(kind=FailureClass(kind), message="the script says so", retry_after=after))
-        case ("cut", True) | ("stall", _):
-            chunks = int(rest) if colon else 0
-            return _Play(_words(chunks), chunks=chunks, stalls=verb == "stall")
-        case _:
-            raise ValueError(script)
-
-
-def _tool_play(request: _Request) -> _Play:
-    if request.messages and request.messages[-1].role == "tool":
-        return _Play(_text(request.messages[-1]))
-    if not request.tools:
-        return _Play(_SENTENCE)
-    arguments = _encode({"query": _last_user_text(request)}).decode()
-    return _Play(tool=_Function(request.tools[0].function.name, arguments))
-
-
-def _limited(request: _Request, play: _Play, call: Call) -> tuple[_Play, Usage, str]:
-    """The play cut to the call's limit, what it costs, and its finish reason."""
-    limit = call.max_tokens or request.max_completion_tokens or request.max_tokens or math.inf
-    thought, spoken = len(play.thinking.split()), len(play.text.split())
-    finish = "stop"
-    if play.tool:
-        finish, spoken = "tool_calls", len(play.tool.arguments.split())
-    elif thought + spoken > limit:
-        finish, thought = "length", min(thought, int(limit))
-        spoken = min(spoken, int(limit) - thought)
-        play = _Play("".join(_tokens(play.text)[:spoken]), "".join(_tokens(play.thinking)[:thought]), rate=play.rate)
-    asked = sum([len(_text(message).split()) for message in request.messages])
-    return play, Usage(input_tokens=asked, output_tokens=thought + spoken, reasoning_tokens=thought), finish
-
-
-def _deltas(play: _Play) -> Iterator[_Said]:
+def _deltas(play: Play) -> Iterator[_Said]:
     yield _Said(role="assistant", content="")
     if play.tool:
         yield _Said(tool_calls=[_ToolCall(play.tool)])
         return
-    for token in _tokens(play.thinking):
+    for token in tokens(play.thinking):
         yield _Said(reasoning_content=token)
-    for token in _tokens(play.text):
+    for token in tokens(play.text):
         yield _Said(content=token)
 
 
@@ -313,12 +204,12 @@ def _embeddings(call: Call) -> Answer:
 
 
 def _inputs(given: str | list[str | int | list[int]]) -> list[str]:
-    """One text per input; token numbers stand for themselves."""
+    """One text per input: a list of numbers is one input, already in tokens."""
     if isinstance(given, str):
         return [given]
     if given and isinstance(given[0], int):
         return [" ".join(map(str, given))]
-    return [one if isinstance(one, str) else " ".join(map(str, one)) for one in given if not isinstance(one, int)]
+    return [" ".join(map(str, one)) if isinstance(one, list) else str(one) for one in given]
 
 
 def _vector(text: str, request: _EmbeddingsRequest) -> list[float] | str:
@@ -335,38 +226,10 @@ def _counts(spent: Usage) -> _Counts:
 
 
 def _text_bytes(said: _Said) -> int:
-    text = (
-        (said.content or said.reasoning_content or "") if not said.tool_calls else said.tool_calls[0].function.arguments
-    )
+    if said.tool_calls:
+        return sum(len(call.function.arguments.encode()) for call in said.tool_calls)
+    text = said.reasoning_content if said.content is UNSET else said.content
     return len(text.encode()) if isinstance(text, str) else 0
-
-
-def _last_user_text(request: _Request) -> str:
-    return next((_text(message) for message in reversed(request.messages) if message.role == "user"), "")
-
-
-def _text(message: _Message) -> str:
-    if isinstance(message.content, str):
-        return message.content
-    return " ".join([part.text for part in message.content or () if part.text])
-
-
-def _tokens(text: str) -> list[str]:
-    return _TOKEN.findall(text) or ([text] if text else [])
-
-
-@lru_cache(maxsize=32)
-def _words(count: int) -> str:
-    if not 0 <= count <= _MOST_TOKENS:
-        raise ValueError(count)
-    return " ".join([f"w{number}" for number in range(1, count + 1)])
-
-
-def _positive(text: str) -> float:
-    number = float(text)
-    if not 0 < number < math.inf:
-        raise ValueError(text)
-    return number
 
 
 def _cut() -> UpstreamError:

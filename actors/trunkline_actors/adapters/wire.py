@@ -19,6 +19,7 @@ from trunkline_actors.adapters.sse import EventDecoder, EventTooLarge
 Tokens = Annotated[int, Meta(ge=0)] | None
 Fields = dict[str, Raw]
 
+_LIMIT_FIELDS = ("max_tokens", "max_completion_tokens")
 _TRUE = Raw(b"true")
 _NULL = Raw(b"null")
 _MALFORMED = (ValueError, RecursionError)  # msgspec's own errors, and bad UTF-8, are ValueErrors
@@ -86,14 +87,14 @@ _decode_usage = msgspec.json.Decoder(_Usage).decode
 
 
 def chat_body(call: Call, *, stream: bool, limit_field: str = "max_tokens") -> bytes:
-    """The chat request to send upstream: the caller's, with model, streaming and limit replaced, our own fields dropped.
+    """The chat request to send upstream: the caller's, with model, streaming and limit replaced, our fields dropped.
 
     `limit_field` names the field for `call.max_tokens` where the caller's body has neither of the two.
     Raises UpstreamError (invalid request) if the body is no JSON object.
     """
     fields = _own_fields_dropped(call)
     if call.max_tokens is not None:
-        named = [name for name in ("max_tokens", "max_completion_tokens") if name in fields] or [limit_field]
+        named: list[str] = [name for name in _LIMIT_FIELDS if name in fields] or [limit_field]
         fields.update(dict.fromkeys(named, Raw(b"%d" % call.max_tokens)))
     if stream:
         fields["stream"] = _TRUE
@@ -136,7 +137,7 @@ def read_embeddings(body: bytes, *, secrets: tuple[str, ...] = ()) -> Answer:
 
 
 def read_usage(raw: Raw) -> Usage | None:
-    """Token counts out of a `usage` object. None where it is absent, null or nonsense: a count must not fail an answer."""
+    """Token counts out of a `usage` object. None where absent, null or nonsense: a count must not fail an answer."""
     if not raw or raw == _NULL:
         return None
     try:
@@ -144,9 +145,8 @@ def read_usage(raw: Raw) -> Usage | None:
     except _MALFORMED:
         return None
     prompt, output = said.prompt_tokens or 0, said.completion_tokens or 0
-    cached = (
-        (said.prompt_tokens_details and said.prompt_tokens_details.cached_tokens) or said.prompt_cache_hit_tokens or 0
-    )
+    details = said.prompt_tokens_details
+    cached = (details and details.cached_tokens) or said.prompt_cache_hit_tokens or 0
     thought = (said.completion_tokens_details and said.completion_tokens_details.reasoning_tokens) or 0
     if thought and (thought > output or said.total_tokens == prompt + output + thought):
         output += thought  # xAI counts thinking beside the completion, all others within it
@@ -171,7 +171,7 @@ class StreamReader:
         self._any = False
 
     def feed(self, data: bytes) -> Iterator[Chunk]:
-        """The chunks these bytes complete. Raises UpstreamError at an error event or a malformed one, after what came before."""
+        """The chunks these bytes complete. Raises UpstreamError at an error or a malformed chunk, in its turn."""
         try:
             payloads = self._events.feed(data)
         except EventTooLarge as error:

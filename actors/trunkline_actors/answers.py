@@ -1,0 +1,170 @@
+"""What the callers of one attempt hear: its chunks, its end with the receipt, or what went wrong."""
+
+import asyncio
+from collections.abc import Callable
+from typing import cast
+
+import msgspec
+from nats.aio.client import Msg
+from trunkline_events import headers
+from trunkline_events.failure import Failure, answer_for
+from trunkline_events.money import usd_from_nanos
+from trunkline_events.refusal import Refused
+from trunkline_events.thread import Metered
+
+from trunkline_actors.claims import MAX_ANSWER, Claim
+from trunkline_actors.dispatch import Dispatch
+from trunkline_actors.runtime import Runtime
+from trunkline_actors.shell import Decided
+
+PROBE_SECONDS = 1.0
+"""How often a chunk asks to be told if nobody listens."""
+
+
+class Answering:
+    """Publishes one attempt's answer to all who wait for it, numbered; calls `on_abandoned` when none is left."""
+
+    def __init__(self, runtime: Runtime, dispatch: Dispatch, provider: str, listeners: list[str]) -> None:
+        self._runtime = runtime
+        self._bus = runtime.bus
+        self._dispatch = dispatch
+        self._provider = provider
+        self._listeners = listeners
+        self._seq = 0
+        self._sent: list[bytes] | None = [] if dispatch.claim else None
+        self._sent_bytes = 0
+        self._probes: list[str] = []
+        self._next_probe = asyncio.get_running_loop().time() + PROBE_SECONDS
+        self.on_abandoned: Callable[[], None] = lambda: None
+
+    async def add(self, inbox: str) -> bool:
+        """One more caller: it gets what was sent so far, then the rest like everybody.
+
+        False where what was sent is no longer remembered, so that this caller would get half an answer.
+        """
+        if inbox in self._listeners:
+            return True
+        given = 0
+        while self._sent is not None and given < len(self._sent):
+            given += 1
+            await self._bus.publish(inbox, self._sent[given - 1], {headers.SEQ: str(given)})
+        if self._sent is None:
+            return False
+        self._listeners.append(inbox)
+        return True
+
+    async def chunk(self, data: bytes) -> None:
+        """Send one chunk."""
+        self._seq += 1
+        self._remember(data)
+        fields = {headers.SEQ: str(self._seq)}
+        now = asyncio.get_running_loop().time()
+        probing = now >= self._next_probe
+        if probing:
+            self._next_probe = now + PROBE_SECONDS
+        for inbox in self._listeners:
+            await self._bus.publish(inbox, data, fields, self._probe(inbox) if probing else "")
+
+    async def whole(self, body: bytes, decided: Decided) -> None:
+        """Send a plain answer with its receipt."""
+        fields = self._receipt(decided)
+        if len(body) > self._bus.nats.max_payload - 4096:
+            refused = Refused(
+                code="internal",
+                message="the answer is larger than the bus carries; raise max_payload or stream it",
+                retryable=False,
+            )
+            await self._refuse(refused, fields)
+            return
+        for inbox in self._listeners:
+            await self._bus.publish(inbox, body, fields)
+        await self._keep(fields, [body])
+
+    async def end(self, decided: Decided) -> None:
+        """Send the empty message that ends a stream."""
+        fields = self._receipt(decided, stream=True)
+        for inbox in self._listeners:
+            await self._bus.publish(inbox, b"", fields)
+        await self._keep(fields, self._sent)
+
+    async def broken(self, failure: Failure, decided: Decided) -> None:
+        """The stream broke: an error, then the empty message."""
+        answer = answer_for(failure.kind)
+        code = "provider_error" if answer.code == "invalid_request" else answer.code
+        refused = Refused(
+            code=code,
+            message=f"{self._dispatch.model}: the answer broke off: {failure.message}",
+            retryable=answer.retryable,
+            metadata={"failure": failure.kind},
+        )
+        await self._refuse(refused, self._receipt(decided, stream=True))
+
+    async def aborted(self, decided: Decided) -> None:
+        """The attempt was cut on somebody's wish."""
+        refused = Refused(code="aborted", message="the request was aborted; what was generated is settled")
+        await self._refuse(refused, self._receipt(decided, stream=self._dispatch.stream))
+
+    async def _refuse(self, refused: Refused, fields: dict[str, str]) -> None:
+        dispatch = self._dispatch
+        for inbox in self._listeners:
+            await self._bus.refuse(inbox, refused, dispatch.operation, dispatch.request_id, fields)
+            if dispatch.stream:
+                await self._bus.publish(inbox, b"", fields)
+        await self._keep(fields, None)
+
+    # -- receipts and memory ---------------------------------------------------------------------------------------
+
+    def _receipt(self, decided: Decided, *, stream: bool = False) -> dict[str, str]:
+        dispatch, event = self._dispatch, cast("Metered", decided.event)
+        fields = {
+            headers.REQUEST: headers.encode_value(dispatch.request_id),
+            headers.MODEL: headers.encode_value(dispatch.model),
+            headers.PROVIDER: headers.encode_value(self._provider),
+            headers.ATTEMPTS: str(dispatch.attempts),
+            headers.COST: usd_from_nanos(event.cost_nanos),
+            headers.EVENT: str(decided.sequence),
+            headers.FINISH: getattr(event, "finish", "error"),
+        }
+        if stream:
+            fields[headers.SEQ] = str(self._seq + 1)
+            fields[headers.USAGE] = msgspec.json.encode(getattr(event, "usage", None)).decode()
+        return fields
+
+    def _remember(self, data: bytes) -> None:
+        if self._sent is None:
+            return
+        self._sent_bytes += len(data)
+        if self._sent_bytes > MAX_ANSWER:
+            self._sent = None
+        else:
+            self._sent.append(data)
+
+    async def _keep(self, fields: dict[str, str], messages: list[bytes] | None) -> None:
+        if self._dispatch.claim is None:
+            return
+        claim = Claim(
+            state="answered",
+            since=self._runtime.clock(),
+            attempts=int(self._dispatch.attempt_id.rpartition("-")[2]),
+            headers=fields,
+            messages=messages,
+        )
+        await self._runtime.claims.keep(self._dispatch.claim, claim)
+
+    # -- callers that went away ------------------------------------------------------------------------------------
+
+    def _probe(self, inbox: str) -> str:
+        def heard(message: Msg) -> None:
+            if (message.headers or {}).get(headers.STATUS) == "503" and inbox in self._listeners:
+                self._listeners.remove(inbox)
+                if not self._listeners:
+                    self.on_abandoned()
+
+        reply = self._bus.replies.expect(heard)
+        self._probes.append(reply)
+        return reply
+
+    def close(self) -> None:
+        """Expect no more signs of callers that went away."""
+        for reply in self._probes:
+            self._bus.replies.forget(reply)

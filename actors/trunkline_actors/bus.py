@@ -1,0 +1,74 @@
+"""What actors say to the bus: answers, errors, and the promise never to write where a caller must not make us write."""
+
+from collections.abc import Mapping
+
+import nats.errors
+import structlog
+from msgspec import Struct
+from trunkline_events import headers
+from trunkline_events.connection import Connection, Replies
+from trunkline_events.refusal import Refused
+from trunkline_events.subjects import INBOX, is_inbox
+
+log = structlog.get_logger()
+
+
+class Delivery(Struct, frozen=True):
+    """A message as an endpoint got it. `headers` is never None."""
+
+    subject: str
+    reply: str
+    headers: Mapping[str, str]
+    data: bytes
+
+    def header(self, name: str) -> str | None:
+        """A header's text, percent-decoded; None where it is absent or empty."""
+        value = self.headers.get(name)
+        return headers.decode_value(value) if value else None
+
+
+class Bus:
+    """Publishing, for the actors of one process. `dropped` counts replies that were asked for outside the inboxes."""
+
+    def __init__(self, connection: Connection, inbox_prefixes: tuple[str, ...] = (INBOX,)) -> None:
+        self.connection = connection
+        self.nats = connection.nats
+        self.replies = Replies(connection)
+        self.dropped = 0
+        self._prefixes = inbox_prefixes
+
+    def may_reply(self, reply: str) -> bool:
+        """Whether this is an inbox; if not, it is counted, and whatever asked for it is to be dropped."""
+        if is_inbox(reply, self._prefixes):
+            return True
+        self.dropped += 1
+        log.warning("bus.reply_dropped", dropped=self.dropped)
+        return False
+
+    async def publish(
+        self, subject: str, data: bytes = b"", fields: dict[str, str] | None = None, reply: str = ""
+    ) -> None:
+        """Send a message; while the connection is down it waits in nats-py's buffer. Never raises."""
+        try:
+            await self.nats.publish(subject, data, reply=reply, headers=fields)
+        except nats.errors.MaxPayloadError:
+            log.error("bus.message_too_large", subject=subject, size=len(data))  # noqa: TRY400 - no trace is needed
+        except (nats.errors.Error, ValueError) as error:
+            log.warning("bus.not_published", subject=subject, error=type(error).__name__)
+
+    async def refuse(
+        self, reply: str, refused: Refused, op: str, request_id: str | None, extra: dict[str, str] | None = None
+    ) -> None:
+        """Answer with an error, as ADR-32 has it and in our own JSON."""
+        fields = {
+            headers.ERROR: _one_line(refused.message),
+            headers.ERROR_CODE: str(refused.status),
+            **(extra or {}),
+        }
+        if request_id:
+            fields[headers.REQUEST] = headers.encode_value(request_id)
+        await self.publish(reply, refused.body(op, request_id), fields)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.encode("ascii", "replace").decode().split())[:500]

@@ -1,0 +1,120 @@
+"""Idempotency: a request id that its caller chose is claimed before anything is decided, and its answer kept for a day.
+
+Claims live in a KV bucket and not in the log, since answers hold text. A claim is created once, whoever tries: the
+server compares. Losing the bucket loses the memory of answers, never money: attempts have ids of their own.
+"""
+
+import hashlib
+from typing import Literal
+
+import msgspec
+import nats.errors
+import nats.js.errors
+import structlog
+from msgspec import Struct
+from nats.js import api
+from nats.js.kv import KeyValue
+from trunkline_events.connection import Connection
+from trunkline_events.log import LogUnavailable
+from trunkline_events.subjects import REQUESTS_BUCKET
+
+log = structlog.get_logger()
+
+KEPT_SECONDS = 24 * 3600.0
+MAX_ANSWER = 256 * 1024
+"""Bytes of an answer that are kept; of a larger one only the receipt is."""
+
+
+class Claim(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What is known of a request id. `since` is Unix time; `attempts` the number of the last attempt made for it.
+
+    `headers` are those of the answer, its receipt among them; `messages` its bodies, absent where it was too large.
+    """
+
+    state: Literal["running", "answered", "failed"]
+    since: float
+    attempts: int = 0
+    headers: dict[str, str] = {}
+    messages: list[bytes] | None = None
+
+
+class Taken(Struct, frozen=True):
+    """The claim is ours, at this revision. `attempts` were made for it before, by a run that settled nothing."""
+
+    revision: int
+    attempts: int
+
+
+class Held(Struct, frozen=True):
+    """The claim is somebody's, or was."""
+
+    claim: Claim
+    revision: int
+
+
+def scope_of(key: str, thread: str, request_id: str) -> str:
+    """One name for a request id within its key and thread, fit for a subject and a bucket: 24 hex digits."""
+    return hashlib.blake2b("\0".join((key, thread, request_id)).encode(), digest_size=12).hexdigest()
+
+
+class Claims:
+    """The bucket of claims."""
+
+    def __init__(self, bucket: KeyValue) -> None:
+        self._bucket = bucket
+
+    @classmethod
+    async def open(cls, connection: Connection, replicas: int = 1) -> "Claims":
+        """Make sure the bucket exists. Raises LogUnavailable."""
+        js = connection.nats.jetstream(timeout=5)
+        config = api.KeyValueConfig(bucket=REQUESTS_BUCKET, history=1, ttl=KEPT_SECONDS, replicas=replicas)
+        try:
+            return cls(await js.create_key_value(config))
+        except (nats.errors.Error, nats.js.errors.Error, TimeoutError) as error:
+            raise LogUnavailable(f"JetStream does not answer ({error}); enable it on the server") from error
+
+    async def take(self, scope: str, now: float) -> Taken | Held:
+        """Claim a request id, or learn who has. Raises LogUnavailable."""
+        claim = Claim(state="running", since=now)
+        try:
+            return Taken(await self._bucket.create(scope, msgspec.msgpack.encode(claim)), 0)
+        except nats.js.errors.KeyWrongLastSequenceError:
+            pass
+        except (nats.errors.Error, nats.js.errors.Error, TimeoutError) as error:
+            raise LogUnavailable("the request could not be claimed") from error
+        held = await self.read(scope)
+        if held is None:  # it expired in between
+            return await self.take(scope, now)
+        if held.claim.state == "failed":
+            return await self.take_over(scope, held, now) or await self.take(scope, now)
+        return held
+
+    async def take_over(self, scope: str, held: Held, now: float) -> Taken | None:
+        """Claim what a dead or failed run left; None where somebody else was quicker."""
+        claim = Claim(state="running", since=now, attempts=held.claim.attempts)
+        try:
+            revision = await self._bucket.update(scope, msgspec.msgpack.encode(claim), last=held.revision)
+        except nats.js.errors.KeyWrongLastSequenceError:
+            return None
+        except (nats.errors.Error, nats.js.errors.Error, TimeoutError) as error:
+            raise LogUnavailable("the request could not be claimed") from error
+        return Taken(revision, held.claim.attempts)
+
+    async def read(self, scope: str) -> Held | None:
+        """What is known of a request id. Raises LogUnavailable."""
+        try:
+            entry = await self._bucket.get(scope)
+        except nats.js.errors.KeyNotFoundError:
+            return None
+        except (nats.errors.Error, nats.js.errors.Error, TimeoutError) as error:
+            raise LogUnavailable("the request's claim could not be read") from error
+        return Held(msgspec.msgpack.decode(entry.value or b"", type=Claim), entry.revision or 0)
+
+    async def keep(self, scope: str, claim: Claim) -> None:
+        """Keep how a request ended. Never raises: a repeat then finds it in the log instead."""
+        if claim.messages is not None and sum(map(len, claim.messages)) > MAX_ANSWER:
+            claim = msgspec.structs.replace(claim, messages=None)
+        try:
+            await self._bucket.put(scope, msgspec.msgpack.encode(claim))
+        except (nats.errors.Error, nats.js.errors.Error, TimeoutError) as error:
+            log.warning("claim.not_kept", error=type(error).__name__)

@@ -1,0 +1,69 @@
+"""What actors that answer commands have in common: arguments as JSON in, `{"ok": true, …}` or a refusal out."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import msgspec
+from trunkline_events.refusal import Refused
+
+from trunkline_actors.bus import Bus, Delivery
+from trunkline_actors.micro import Endpoint, Handler
+
+A = TypeVar("A", bound=msgspec.Struct)
+
+Reply = dict[str, Any] | Refused
+
+
+def arguments(delivery: Delivery, kind: type[A]) -> A | Refused:
+    """The arguments of a command, or what is wrong with them. No body means no arguments."""
+    try:
+        return msgspec.json.decode(delivery.data or b"{}", type=kind)
+    except msgspec.ValidationError as error:
+        message, _, path = str(error).partition(" - at `$")
+        param = path.strip(".`") or None
+        return Refused(code="invalid_request", message=message, param=param)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        return Refused(code="invalid_request", message=f"the body is not valid JSON: {error}")
+
+
+def endpoint(
+    bus: Bus, name: str, subject: str, kind: type[A], run: Callable[[A, Delivery], Awaitable[Reply]]
+) -> Endpoint:
+    """An endpoint that reads its arguments, runs, and answers."""
+
+    async def handle(delivery: Delivery) -> Refused | None:
+        given = arguments(delivery, kind)
+        if isinstance(given, Refused):
+            return given
+        reply = await run(given, delivery)
+        if isinstance(reply, Refused):
+            return reply
+        await bus.publish(delivery.reply, msgspec.json.encode({"ok": True, **reply}))
+        return None
+
+    handler: Handler = handle
+    return Endpoint(name=name, subject=subject, handler=handler)
+
+
+class ById(msgspec.Struct, frozen=True, kw_only=True):
+    """The arguments of what concerns one model or provider."""
+
+    id: str
+    reason: str | None = None
+
+
+class Page(msgspec.Struct, frozen=True, kw_only=True):
+    """The arguments of a list: at most `limit` entries (1 to 1,000) with ids after `after`, and filters."""
+
+    limit: int = 100
+    after: str = ""
+    provider: str | None = None
+    status: str | None = None
+    capability: str | None = None
+    tag: str | None = None
+
+    def problem(self) -> Refused | None:
+        """Why this page can't be given."""
+        if 1 <= self.limit <= 1000:
+            return None
+        return Refused(code="invalid_request", message="limit must be from 1 to 1,000", param="limit")

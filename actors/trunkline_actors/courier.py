@@ -1,0 +1,142 @@
+"""Takes a decided attempt to its provider and brings back how it went.
+
+The reply subject of a dispatch is the router's own, since NATS tells of "no responders" only to who holds the reply
+subscription: a provider without a process is noticed at once, and not at the deadline.
+"""
+
+import asyncio
+
+import msgspec
+import structlog
+from msgspec import Struct
+from nats.aio.client import Msg
+from trunkline_events import headers, subjects
+from trunkline_events.failure import Failure, FailureClass
+from trunkline_events.thread import RouteDecided
+from trunkline_projections.threads import books_of
+
+from trunkline_actors import endings
+from trunkline_actors.dispatch import Dispatch, Join, Outcome, encode, outcome_decoder
+from trunkline_actors.inflight import Run
+from trunkline_actors.ledger import end
+from trunkline_actors.pricing import Rate
+from trunkline_actors.routing import Request
+from trunkline_actors.runtime import Runtime
+
+log = structlog.get_logger()
+
+GRACE = 3.0
+"""Seconds after the deadline in which a provider may still say how it ended before the router answers."""
+
+
+class DecidedRoute(Struct, frozen=True):
+    """A decision in the log, and what is needed to carry it out."""
+
+    event: RouteDecided
+    sequence: int
+    upstream: str
+    rate: Rate
+
+
+class Courier:
+    """Dispatches attempts for one router."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._bus = runtime.bus
+
+    async def deliver(self, run: Run, request: Request, decided: DecidedRoute, body: bytes) -> Outcome | None:
+        """Send an attempt to its provider; how it went, or None where nobody said so in time."""
+        event = decided.event
+        loop = asyncio.get_running_loop()
+        arrived: asyncio.Future[Outcome] = loop.create_future()
+
+        def settle(message: Msg) -> None:
+            if not arrived.done():
+                arrived.set_result(_read(message))
+
+        reply = self._bus.replies.expect(settle)
+        self._runtime.open[event.attempt_id] = reply
+        run.dispatched = True
+        left = max(0.0, request.deadline - self._runtime.clock()) + GRACE
+        timer = loop.call_later(left, arrived.cancel)
+        try:
+            subject = subjects.provider_endpoint(event.provider, event.asked.operation)
+            fields = {
+                headers.REPLY: run.listeners[0],
+                headers.DISPATCH: headers.encode_value(encode(self._dispatch(run, request, decided)).decode()),
+            }
+            await self._bus.publish(subject, body, fields, reply)
+            outcome = await arrived
+        except asyncio.CancelledError:
+            if not arrived.cancelled():
+                raise
+            return None
+        finally:
+            timer.cancel()
+            self._bus.replies.forget(reply)
+            run.dispatched = False
+        if outcome.status == "unserved":
+            outcome = await self._record_unserved(run, event, outcome)
+        if outcome.books is not None:
+            self._runtime.ledger.adopt(run.thread, outcome.books, outcome.books_seq)
+        return outcome
+
+    def _dispatch(self, run: Run, request: Request, decided: DecidedRoute) -> Dispatch:
+        event = decided.event
+        return Dispatch(
+            request_id=run.request_id,
+            attempt_id=event.attempt_id,
+            attempt=event.attempt,
+            attempts=run.attempts,
+            thread=run.thread,
+            books=books_of(event),
+            books_seq=decided.sequence,
+            operation=event.asked.operation,
+            model=event.model,
+            upstream=decided.upstream,
+            rate=decided.rate,
+            reserve_nanos=event.reserve_nanos,
+            input_bound=event.asked.input_bound,
+            stream=event.asked.stream,
+            deadline=request.deadline,
+            listeners=run.listeners,
+            max_tokens=event.max_tokens,
+            include_usage=request.parsed.include_usage,
+            claim=run.scope,
+            traceparent=run.traceparent,
+        )
+
+    async def _record_unserved(self, run: Run, event: RouteDecided, outcome: Outcome) -> Outcome:
+        """No process took the attempt, so nobody else will say that it failed."""
+        failure = Failure(kind=FailureClass.UNAVAILABLE, message=outcome.message)
+        attempt = endings.Attempt(
+            aggregate=run.thread,
+            request_id=run.request_id,
+            attempt_id=event.attempt_id,
+            attempt=event.attempt,
+            model=event.model,
+            provider=event.provider,
+            reserve_nanos=event.reserve_nanos,
+            books=books_of(event),
+            traceparent=run.traceparent,
+        )
+        runtime = self._runtime
+        latency = (runtime.clock() - event.now) * 1000
+        await end(runtime.shell, runtime.ledger, attempt, endings.failed(attempt, failure, latency), actor=runtime.name)
+        return Outcome(status="failed", failure=failure.kind, message=failure.message)
+
+    async def tell_of(self, scope: str, inbox: str) -> None:
+        """Whoever runs this request: this caller waits for it too."""
+        await self._bus.publish(subjects.JOIN, encode(Join(scope, inbox)), reply=self._bus.nats.new_inbox())
+
+
+def _read(message: Msg) -> Outcome:
+    fields = message.headers or {}
+    if fields.get(headers.STATUS) == "503" or headers.ERROR_CODE in fields:
+        return Outcome(status="unserved", message="no process serves this provider right now")
+    try:
+        return outcome_decoder.decode(message.data)
+    except msgspec.DecodeError as error:
+        log.error("courier.unreadable_outcome", error=str(error))  # noqa: TRY400 - no trace is needed
+        return Outcome(status="unserved", message="the provider's process answered something unreadable")

@@ -1,0 +1,81 @@
+"""What a router and a provider say to each other about one attempt. Internal: both ends are ours, of one version."""
+
+from typing import Literal
+
+import msgspec
+from msgspec import Struct
+from trunkline_events.failure import FailureClass
+from trunkline_events.thread import Books, Operation
+
+from trunkline_actors.pricing import Rate
+
+
+class Dispatch(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An attempt for a provider to run. The body travels beside it, as the caller sent it.
+
+    `books` and `books_seq` are the thread's after the reservation, so that the settlement needs no read. `listeners`
+    are the inboxes that get the answer. `claim` names the idempotency record, where the caller chose the request id.
+    """
+
+    request_id: str
+    attempt_id: str
+    attempt: int
+    attempts: int
+    thread: str
+    books: Books
+    books_seq: int
+    operation: Operation
+    model: str
+    upstream: str
+    rate: Rate
+    reserve_nanos: int
+    input_bound: int
+    stream: bool
+    deadline: float
+    listeners: list[str]
+    max_tokens: int | None = None
+    include_usage: bool = False
+    claim: str | None = None
+    traceparent: str | None = None
+
+
+class Outcome(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How an attempt went. `ended`: the caller has its answer or its error. `failed`: it has heard nothing yet.
+
+    `unserved` is the router's own word for an attempt that no process took.
+    """
+
+    status: Literal["ended", "failed", "unserved"]
+    books: Books | None = None
+    books_seq: int = 0
+    failure: FailureClass | None = None
+    message: str = ""
+    retry_after: float | None = None
+
+
+class Join(Struct, frozen=True):
+    """Another caller asks for a request that may be running: `scope` identifies it, `inbox` wants its answer too."""
+
+    scope: str
+    inbox: str
+
+
+class Pulse(Struct, frozen=True, kw_only=True):
+    """Once a second from every process: what it has under way, and what it has answered since the last one.
+
+    `attempts` maps an attempt to the router's reply subject (empty where the router itself speaks); `answered` lists
+    attempts whose caller has heard how they ended. `position` is how far the process has read the registry.
+    """
+
+    process: str
+    roles: list[str]
+    attempts: dict[str, str]
+    answered: list[str]
+    position: int
+
+
+dispatch_decoder = msgspec.json.Decoder(Dispatch)
+outcome_decoder = msgspec.json.Decoder(Outcome)
+join_decoder = msgspec.json.Decoder(Join)
+pulse_decoder = msgspec.json.Decoder(Pulse)
+encode = msgspec.json.Encoder().encode

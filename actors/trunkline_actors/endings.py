@@ -1,0 +1,111 @@
+"""How an attempt ends: exactly once, whoever ends it. Pure; ending an attempt that is not open is a no-op."""
+
+from collections.abc import Callable
+
+from msgspec import Struct
+from trunkline_events.envelope import Event
+from trunkline_events.failure import Failure
+from trunkline_events.thread import Aborted, AttemptFailed, Books, Orphaned, UsageRecorded
+from trunkline_events.usage import Usage
+
+from trunkline_actors import money, pricing
+from trunkline_actors.pricing import Rate
+
+
+class Attempt(Struct, frozen=True, kw_only=True):
+    """An attempt that is to end. `books` are the thread's after its reservation."""
+
+    aggregate: str
+    request_id: str
+    attempt_id: str
+    attempt: int
+    model: str
+    provider: str
+    reserve_nanos: int
+    books: Books
+    traceparent: str | None = None
+
+
+class Metering(Struct, frozen=True, kw_only=True):
+    """What an attempt used. `usage` None: the provider sent none, so `bound` is settled, up to the reservation."""
+
+    rate: Rate
+    usage: Usage | None
+    bound: Usage
+    latency_ms: float
+    ttft_ms: float | None
+    finish: str
+    partial: bool = False
+    aborted: bool = False
+
+
+Ending = Callable[[Books, float], Event | None]
+
+
+def metered(attempt: Attempt, metering: Metering) -> Ending:
+    """The attempt is settled at what it used."""
+    usage = metering.usage or metering.bound
+    cost = pricing.cost_of(metering.rate, usage)
+    if metering.usage is None:
+        cost = min(cost, attempt.reserve_nanos)
+    kind = Aborted if metering.aborted else UsageRecorded
+
+    def decide(books: Books, now: float) -> Event | None:
+        after = money.close(books, attempt.attempt_id, cost, usage, now)
+        return after and kind(
+            request_id=attempt.request_id,
+            attempt_id=attempt.attempt_id,
+            attempt=attempt.attempt,
+            model=attempt.model,
+            provider=attempt.provider,
+            usage=usage,
+            cost_nanos=cost,
+            price_version=metering.rate.version,
+            latency_ms=metering.latency_ms,
+            ttft_ms=metering.ttft_ms,
+            finish=metering.finish,
+            partial=metering.partial,
+            estimated=metering.usage is None,
+            **money.fields(after),
+        )
+
+    return decide
+
+
+def failed(attempt: Attempt, failure: Failure, latency_ms: float) -> Ending:
+    """The attempt failed before anything was generated; its reservation is released."""
+
+    def decide(books: Books, now: float) -> Event | None:
+        after = money.close(books, attempt.attempt_id, 0, Usage(), now)
+        return after and AttemptFailed(
+            request_id=attempt.request_id,
+            attempt_id=attempt.attempt_id,
+            attempt=attempt.attempt,
+            model=attempt.model,
+            provider=attempt.provider,
+            failure=failure.kind.value,
+            status=failure.status,
+            latency_ms=latency_ms,
+            **money.fields(after),
+        )
+
+    return decide
+
+
+def orphaned(attempt: Attempt, last_seen: float) -> Ending:
+    """Nobody knows what became of the attempt: it is settled at its reservation."""
+
+    def decide(books: Books, now: float) -> Event | None:
+        after = money.close(books, attempt.attempt_id, attempt.reserve_nanos, Usage(), now)
+        return after and Orphaned(
+            request_id=attempt.request_id,
+            attempt_id=attempt.attempt_id,
+            attempt=attempt.attempt,
+            model=attempt.model,
+            provider=attempt.provider,
+            cost_nanos=attempt.reserve_nanos,
+            last_seen=last_seen,
+            **money.fields(after),
+        )
+
+    return decide

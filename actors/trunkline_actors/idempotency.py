@@ -1,0 +1,138 @@
+"""What to do with a request id that its caller chose: run it, join it, or give the answer it had.
+
+The same id never calls upstream twice and never bills twice, whichever process gets the repeat and whoever died.
+"""
+
+import asyncio
+
+import nats.errors
+import structlog
+from msgspec import Struct
+from trunkline_events import headers, subjects
+from trunkline_events.log import Scope
+from trunkline_events.refusal import Refused
+from trunkline_events.thread import AttemptFailed, Ending, Metered, Orphaned, RouteDecided
+
+from trunkline_actors.claims import Claim, Held, Taken
+from trunkline_actors.dispatch import Join, encode
+from trunkline_actors.inflight import Run
+from trunkline_actors.runtime import Runtime
+
+log = structlog.get_logger()
+
+JOIN_WAIT = 1.0
+"""Seconds to wait for a process to say that it runs the request."""
+ENDING_POLL = 0.5
+
+
+class Settled(Struct, frozen=True):
+    """Nothing is to be run: the caller has been served, or is to be told this."""
+
+    refused: Refused | None = None
+
+
+class Idempotency:
+    """Claims request ids for one router."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+
+    async def claim(self, run: Run, deadline: float) -> Settled | None:
+        """None: the request is ours to run. Raises LogUnavailable."""
+        assert run.scope is not None
+        while True:
+            taken = await self._runtime.claims.take(run.scope, self._runtime.clock())
+            if isinstance(taken, Held):
+                settled, taken_over = await self._held(run, taken, deadline)
+                if settled is not None:
+                    return settled
+                if taken_over is None:
+                    continue
+                taken = taken_over
+            run.base = taken.attempts
+            return None
+
+    async def _held(self, run: Run, held: Held, deadline: float) -> tuple[Settled | None, Taken | None]:
+        assert run.scope is not None
+        run.leave_claim = True
+        if held.claim.state == "answered":
+            return await self._replay(run, held.claim), None
+        if await self._join(run):
+            return Settled(), None
+        # Whoever had it is gone. Take its place, then see in the log how far it came.
+        taken = await self._runtime.claims.take_over(run.scope, held, self._runtime.clock())
+        if taken is None:
+            return None, None
+        settled = await self._find_out(run, held.claim, deadline)
+        if settled is None:
+            run.leave_claim = False
+            taken = Taken(taken.revision, run.base)
+        return settled, taken
+
+    async def _replay(self, run: Run, claim: Claim) -> Settled:
+        if claim.messages is None:
+            return Settled(_answered_before(claim.headers))
+        inbox = run.listeners[0]
+        marked = {**claim.headers, headers.REPLAYED: "true"}
+        streamed = headers.SEQ in claim.headers
+        if not streamed:
+            await self._runtime.bus.publish(inbox, claim.messages[0], marked)
+            return Settled()
+        for seq, message in enumerate(claim.messages, 1):
+            await self._runtime.bus.publish(inbox, message, {headers.SEQ: str(seq)})
+        await self._runtime.bus.publish(inbox, b"", marked)
+        return Settled()
+
+    async def _join(self, run: Run) -> bool:
+        assert run.scope is not None
+        try:
+            join = encode(Join(run.scope, run.listeners[0]))
+            await self._runtime.bus.nats.request(subjects.JOIN, join, timeout=JOIN_WAIT)
+        except (nats.errors.Error, TimeoutError):
+            return False
+        return True
+
+    async def _find_out(self, run: Run, claim: Claim, deadline: float) -> Settled | None:
+        """Read what the lost run left in the log; wait for an attempt that is still open to be ended by the keeper."""
+        assert run.scope is not None
+        while True:
+            last, ending = await self._history(run.scope, run.thread, claim.since - 5)
+            if last is None:
+                return None
+            run.base = max(run.base, int(last.attempt_id.rpartition("-")[2]))
+            if isinstance(ending, AttemptFailed):
+                return None
+            if ending is not None:
+                return await self._after_loss(run, ending)
+            if self._runtime.clock() > deadline:
+                return Settled(Refused(code="timeout", message="the request was lost and has not been settled yet"))
+            await asyncio.sleep(ENDING_POLL)
+
+    async def _after_loss(self, run: Run, ending: Ending) -> Settled:
+        """It was settled: give the answer, where it was kept after all, or else the receipt."""
+        assert run.scope is not None
+        held = await self._runtime.claims.read(run.scope)
+        if held is not None and held.claim.state == "answered":
+            return await self._replay(run, held.claim)
+        cost = ending.cost_nanos if isinstance(ending, Metered | Orphaned) else 0
+        return Settled(_answered_before({headers.MODEL: ending.model, "cost_nanos": str(cost)}))
+
+    async def _history(self, scope: str, thread: str, since: float) -> tuple[RouteDecided | None, Ending | None]:
+        last: RouteDecided | None = None
+        ending: Ending | None = None
+        async for event in self._runtime.log.read(scope=Scope(("thread",), thread), since=since):
+            body = event.body
+            if isinstance(body, RouteDecided) and body.attempt_id.startswith(f"{scope}-"):
+                last, ending = body, None
+            elif isinstance(body, Ending) and last is not None and body.attempt_id == last.attempt_id:
+                ending = body
+        return last, ending
+
+
+def _answered_before(receipt: dict[str, str]) -> Refused:
+    return Refused(
+        code="conflict",
+        message="this request id has been used, and its answer was not kept; the receipt is in metadata",
+        retryable=False,
+        metadata={name.lower(): value for name, value in receipt.items()},
+    )

@@ -1,0 +1,103 @@
+"""Requests under way in a router: who waits for each, and how far it has come."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import msgspec
+from msgspec import Struct, field
+from trunkline_events.refusal import Refused
+
+from trunkline_actors.bus import Bus, Delivery
+
+ABORT_GRACE = 0.5
+"""Seconds a process that doesn't know a request waits before it says so: whoever knows it answers first."""
+
+
+class Run(Struct, kw_only=True):
+    """One request in a router. `scope` is set where the caller chose the id; `base` counts attempts of earlier runs.
+
+    `leave_claim`: the claim on the id says more than this run knows, so this run must not change it.
+    """
+
+    request_id: str
+    scope: str | None
+    thread: str
+    listeners: list[str]
+    traceparent: str | None = None
+    base: int = 0
+    attempt_ids: list[str] = field(default_factory=list)
+    dispatched: bool = False
+    aborted: bool = False
+    leave_claim: bool = False
+
+    def attempt_id(self, attempt: int) -> str:
+        """The id of the n-th attempt of this run: unlike that of any other attempt, ever."""
+        return f"{self.scope or self.request_id}-{self.base + attempt}"
+
+    @property
+    def attempts(self) -> int:
+        """How many attempts were decided."""
+        return len(self.attempt_ids)
+
+
+class InFlight:
+    """The runs of one router, by scope and by request id."""
+
+    def __init__(self) -> None:
+        self._by_scope: dict[str, Run] = {}
+        self._by_request: dict[str, Run] = {}
+
+    @contextmanager
+    def holding(self, run: Run) -> Iterator[None]:
+        """Know of this run while it lasts."""
+        self._by_request[run.request_id] = run
+        if run.scope:
+            self._by_scope[run.scope] = run
+        try:
+            yield
+        finally:
+            if self._by_request.get(run.request_id) is run:
+                del self._by_request[run.request_id]
+            if run.scope:
+                self._by_scope.pop(run.scope, None)
+
+    def listen(self, scope: str, inbox: str) -> bool:
+        """Add a caller to a run, if we have it."""
+        run = self._by_scope.get(scope)
+        if run is None:
+            return False
+        if inbox not in run.listeners:
+            run.listeners.append(inbox)
+        return True
+
+    async def abort(self, bus: Bus, delivery: Delivery) -> Refused | None:
+        """Mark a run as aborted. Where a provider has it, the provider answers, once its call is cut."""
+        request_id = abort_target(delivery.data)
+        if isinstance(request_id, Refused):
+            return request_id
+        run = self._by_request.get(request_id)
+        if run is None:
+            await asyncio.sleep(ABORT_GRACE)
+            return unknown_request(request_id)
+        run.aborted = True
+        if not run.dispatched:
+            await bus.publish(delivery.reply, b'{"ok":true}')
+        return None
+
+
+class _Abort(Struct):
+    request_id: str
+
+
+def abort_target(data: bytes) -> str | Refused:
+    """Which request an abort means."""
+    try:
+        return msgspec.json.decode(data, type=_Abort).request_id
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        return Refused(code="invalid_request", message=f'send {{"request_id": "…"}}: {error}', param="request_id")
+
+
+def unknown_request(request_id: str) -> Refused:
+    """Nobody here runs this request."""
+    return Refused(code="not_found", message=f"no request {request_id!r} is running", param="request_id")

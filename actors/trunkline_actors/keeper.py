@@ -1,0 +1,210 @@
+"""The keeper: ends attempts whose process died, and answers their callers. One leads; the others stand by.
+
+Every keeper listens to the log and to the pulses, so that whoever takes over knows what its predecessor knew. Only
+time in which we were connected and the log had a leader counts against an attempt: a process must never be taken for
+dead because nobody could hear it.
+"""
+
+import asyncio
+import time
+from typing import Any, cast
+
+import msgspec
+import structlog
+from nats.aio.client import Msg
+from trunkline_events import headers
+from trunkline_events.envelope import RecordedEvent
+from trunkline_events.log import LogError, Scope
+from trunkline_events.money import usd_from_nanos
+from trunkline_events.refusal import Refused
+from trunkline_events.subjects import PULSE
+from trunkline_events.thread import AttemptFailed, Ending, Metered, Orphaned, RouteDecided, ThreadFact
+from trunkline_projections.attempts import Attempts
+from trunkline_projections.folds import ATTEMPTS
+from trunkline_projections.runner import View
+from trunkline_projections.threads import books_of
+
+from trunkline_actors import endings
+from trunkline_actors.dispatch import Outcome, encode, pulse_decoder
+from trunkline_actors.lease import Lease
+from trunkline_actors.ledger import end
+from trunkline_actors.micro import Endpoint, ServiceActor
+from trunkline_actors.runtime import Runtime
+from trunkline_actors.watch import Watch, Watched
+
+log = structlog.get_logger()
+
+LEASE_SECONDS = 5.0
+"""How long an attempt may go unseen."""
+TICK = 0.25
+LONGEST_TICK = 1.0
+"""A longer one means that we ourselves were stopped; that time counts against nobody."""
+RECENT = 120.0
+"""Seconds of log to look back on at the start, for callers that were never answered."""
+
+
+class KeeperActor(ServiceActor):
+    """Ends what nobody else will."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        super().__init__(runtime.bus, "trunkline-keeper", runtime.version, {"process": runtime.name})
+        self._runtime = runtime
+        self._view: View[Attempts] = View(runtime.log, ATTEMPTS, runtime.snapshots)
+        self._watch = Watch()
+        self._lease = Lease(runtime, "keeper")
+        self._subscription: Any = None
+        self._ticking: asyncio.Task[None] | None = None
+
+    def endpoints(self) -> list[Endpoint]:
+        return []
+
+    @property
+    def leads(self) -> bool:
+        """Whether this keeper is the one that acts."""
+        return self._lease.held
+
+    async def starting(self) -> None:
+        self._subscription = await self.bus.nats.subscribe(PULSE, cb=self._heard)
+        self._view.on_change.append(self._happened)
+        await self._view.start()
+        await self._look_back()
+        await self._lease.start()
+        self._ticking = asyncio.create_task(self._tick())
+        await super().starting()
+
+    async def _look_back(self) -> None:
+        """What is open, from the fold; what ended lately and may be unanswered, from the end of the log."""
+        for pending in self._view.state.values():
+            self._watch.decided(pending.attempt_id, pending.aggregate, pending.sequence, pending.deadline)
+        since = self._runtime.clock() - RECENT
+        async for event in self._runtime.log.read(scope=Scope(ATTEMPTS.categories), since=since):
+            self._happened(event)
+        self._watch.forget_before(self._runtime.clock() - LEASE_SECONDS)
+
+    async def quiesce(self) -> None:
+        await super().quiesce()
+        if self._ticking:
+            self._ticking.cancel()
+            await asyncio.gather(self._ticking, return_exceptions=True)
+        await self._lease.stop()
+
+    async def stopped(self) -> None:
+        if self._subscription is not None and not self.bus.nats.is_closed:
+            await self._subscription.unsubscribe()
+        await self._view.stop()
+        await super().stopped()
+
+    # -- what happens ----------------------------------------------------------------------------------------------
+
+    def _happened(self, event: RecordedEvent) -> None:
+        body = event.body
+        if isinstance(body, RouteDecided):
+            self._watch.decided(body.attempt_id, event.aggregate, event.sequence, body.deadline)
+        elif isinstance(body, Ending):
+            self._watch.ended(body.attempt_id, event.sequence)
+
+    async def _heard(self, message: Msg) -> None:
+        try:
+            pulse = pulse_decoder.decode(message.data)
+        except msgspec.DecodeError:
+            return
+        self._watch.seen(pulse.attempts)
+        self._watch.answered(pulse.answered)
+
+    # -- acting ----------------------------------------------------------------------------------------------------
+
+    async def _tick(self) -> None:
+        last = time.monotonic()
+        while True:
+            await asyncio.sleep(TICK)
+            healthy = await self._healthy()
+            now = time.monotonic()
+            passed, last = now - last, now
+            if not healthy or passed > LONGEST_TICK:
+                continue
+            lost = self._watch.pass_time(passed, LEASE_SECONDS)
+            if not self._lease.held:
+                continue
+            for watched in lost:
+                self.spawn(self._rescue(watched))
+
+    async def _healthy(self) -> bool:
+        """Whether we would hear a pulse if there was one: connected, and the log has a leader."""
+        if not self.bus.nats.is_connected:
+            return False
+        try:
+            async with asyncio.timeout(LONGEST_TICK):
+                await self._runtime.log.end()
+        except (LogError, TimeoutError):
+            return False
+        return True
+
+    async def _rescue(self, watched: Watched) -> None:
+        """End an attempt that nobody has seen for a lease, if it is open, and answer its caller."""
+        recorded = await self._runtime.log.get(watched.sequence)
+        if recorded is None or not isinstance(recorded.body, RouteDecided):
+            return
+        decision = recorded.body
+        if watched.ended is None:
+            attempt = _attempt(watched.aggregate, decision, recorded.traceparent)
+            runtime = self._runtime
+            last_seen = runtime.clock() - LEASE_SECONDS
+            decided = await end(
+                runtime.shell, runtime.ledger, attempt, endings.orphaned(attempt, last_seen), actor=runtime.name
+            )
+            if decided is None:
+                return
+            log.warning("keeper.orphaned", request=decision.request_id, attempt=decision.attempt_id)
+            ending, sequence = cast("ThreadFact", decided.event), decided.sequence
+            if watched.router:
+                outcome = Outcome(status="ended", books=books_of(ending), books_seq=sequence)
+                await self.bus.publish(watched.router, encode(outcome))
+        else:
+            ended = await self._runtime.log.get(watched.ended)
+            if ended is None or not isinstance(ended.body, Ending):
+                return
+            ending, sequence = cast("ThreadFact", ended.body), ended.sequence
+        await self._answer(decision, ending, sequence)
+
+    async def _answer(self, decision: RouteDecided, ending: ThreadFact, sequence: int) -> None:
+        if not self.bus.may_reply(decision.reply):
+            return
+        fields = {
+            headers.MODEL: headers.encode_value(decision.model),
+            headers.PROVIDER: headers.encode_value(decision.provider),
+            headers.ATTEMPTS: str(decision.attempt),
+            headers.EVENT: str(sequence),
+            headers.FINISH: "error",
+        }
+        cost = ending.cost_nanos if isinstance(ending, Metered | Orphaned) else 0
+        fields[headers.COST] = usd_from_nanos(cost)
+        refused = _loss(ending, sequence)
+        await self.bus.refuse(decision.reply, refused, decision.asked.operation, decision.request_id, fields)
+        if decision.asked.stream:
+            await self.bus.publish(decision.reply, b"", fields)
+
+
+def _attempt(aggregate: str, decision: RouteDecided, traceparent: str | None) -> endings.Attempt:
+    return endings.Attempt(
+        aggregate=aggregate,
+        request_id=decision.request_id,
+        attempt_id=decision.attempt_id,
+        attempt=decision.attempt,
+        model=decision.model,
+        provider=decision.provider,
+        reserve_nanos=decision.reserve_nanos,
+        books=books_of(decision),
+        traceparent=traceparent,
+    )
+
+
+def _loss(ending: ThreadFact, sequence: int) -> Refused:
+    """What a caller is told whose answer died with a process."""
+    if isinstance(ending, AttemptFailed):
+        return Refused(code="unavailable", message="the process that routed this request was lost; send it again")
+    return Refused(
+        code="unavailable",
+        message="the process that served this request was lost with the answer; what it cost is settled",
+        retryable=False,
+        metadata={"event": sequence, "settled": ending.__struct_config__.tag},
+    )

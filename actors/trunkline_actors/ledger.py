@@ -1,0 +1,101 @@
+"""The owner of every thread's books in this process: what is remembered, and what must be asked of the log."""
+
+import asyncio
+from collections import OrderedDict
+from typing import cast
+from weakref import WeakValueDictionary
+
+from trunkline_events.envelope import Event
+from trunkline_events.log import Log
+from trunkline_events.subjects import NO_THREAD
+from trunkline_events.thread import Books, ThreadFact
+from trunkline_projections.threads import EMPTY, books_of
+
+from trunkline_actors.endings import Attempt, Ending
+from trunkline_actors.shell import Command, Decided, Shell
+
+REMEMBERED = 20_000
+"""Threads whose books are kept in memory, the least recently used forgotten first."""
+
+
+class Ledger:
+    """A `Source` of books. Requests of one thread are decided one after another; threads don't wait for each other."""
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self._known: OrderedDict[str, tuple[Books, int]] = OrderedDict()
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    def lock(self, aggregate: str) -> asyncio.Lock | None:
+        if aggregate == NO_THREAD:
+            return None
+        lock = self._locks.get(aggregate)
+        if lock is None:
+            lock = self._locks[aggregate] = asyncio.Lock()
+        return lock
+
+    async def load(self, aggregate: str, *, fresh: bool) -> tuple[Books, int | None, bool]:
+        if aggregate == NO_THREAD:
+            return EMPTY, None, False
+        known = self._known.get(aggregate)
+        if known is not None and not fresh:
+            return known[0], known[1], True
+        recorded = await self._log.last("thread", aggregate)
+        if recorded is None:
+            return EMPTY, 0, False
+        books = books_of(cast("ThreadFact", recorded.body))
+        self.adopt(aggregate, books, recorded.sequence)
+        return books, recorded.sequence, False
+
+    def learn(self, aggregate: str, event: Event, sequence: int) -> None:
+        if aggregate != NO_THREAD:
+            self.adopt(aggregate, books_of(cast("ThreadFact", event)), sequence)
+
+    def adopt(self, aggregate: str, books: Books, sequence: int) -> None:
+        """Take over what another process says these books are, if it is newer than what we know."""
+        if aggregate == NO_THREAD:
+            return
+        known = self._known.get(aggregate)
+        if known is None or known[1] < sequence:
+            self._known[aggregate] = (books, sequence)
+        self._known.move_to_end(aggregate)
+        if len(self._known) > REMEMBERED:
+            self._known.popitem(last=False)
+
+
+class OneRequest:
+    """A `Source` for what belongs to no thread: the books of one request alone, which nobody else writes."""
+
+    def __init__(self, books: Books) -> None:
+        self._books = books
+
+    def lock(self, aggregate: str) -> asyncio.Lock | None:
+        return None
+
+    async def load(self, aggregate: str, *, fresh: bool) -> tuple[Books, int | None, bool]:
+        return self._books, None, False
+
+    def learn(self, aggregate: str, event: Event, sequence: int) -> None:
+        self._books = books_of(cast("ThreadFact", event))
+
+
+async def end(shell: Shell, ledger: Ledger, attempt: Attempt, ending: Ending, *, actor: str) -> Decided | None:
+    """Append an ending, under an id that all endings of the attempt share; None where it had ended before.
+
+    Never gives up: an attempt whose money is held until somebody says how it ended must not be forgotten because the
+    log was away for a while. Returns when the log has it.
+    """
+    command: Command[Books] = Command(
+        category="thread",
+        aggregate=attempt.aggregate,
+        id=f"{attempt.attempt_id}/ended",
+        decide=ending,
+        actor=actor,
+        cause=f"{attempt.attempt_id}/decided",
+        traceparent=attempt.traceparent,
+        persistent=True,
+    )
+    source = OneRequest(attempt.books) if attempt.aggregate == NO_THREAD else ledger
+    decided = await shell.execute(source, command)
+    assert decided is None or isinstance(decided, Decided)
+    return decided

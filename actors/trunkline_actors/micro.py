@@ -1,0 +1,193 @@
+"""NATS micro services (ADR-32) around an actor's mailbox: discovery, statistics, queue groups, and an orderly end.
+
+nats-py brings an implementation of its own; docs/decisions says why it can't be used here.
+Wire format: https://github.com/nats-io/nats-architecture-and-design, ADR-32.
+"""
+
+import contextlib
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+import nats.errors
+import pykka
+import structlog
+from msgspec import Struct
+from nats.aio.client import Msg
+from trunkline_events.log import LogRefused, LogUnavailable
+from trunkline_events.refusal import Refused
+from trunkline_events.subjects import QUEUE
+
+from trunkline_actors.bus import Bus, Delivery
+from trunkline_actors.mailbox import AsyncioActor, MailboxFull
+
+log = structlog.get_logger()
+
+Handler = Callable[[Delivery], Awaitable[Refused | None]]
+"""Handles one delivery, answering it itself; or gives a refusal, which is then the answer."""
+
+STOPPING = Refused(code="stopping", message="this process is stopping; send the request again")
+_INTERNAL = Refused(code="internal", message="something went wrong here; the log of this process says what")
+_FULL = Refused(code="unavailable", message="too many requests are waiting here; send it again a little later")
+_LOG_DOWN = Refused(code="unavailable", message="the log can't be written right now; send the request again")
+
+
+class Endpoint(Struct, frozen=True, kw_only=True):
+    """One subject an actor listens on. `queue` empty: every replica hears every message."""
+
+    name: str
+    subject: str
+    handler: Handler
+    queue: str = QUEUE
+
+
+class _Stats:
+    """Counts of one endpoint, as ADR-32 has them; times in nanoseconds."""
+
+    def __init__(self) -> None:
+        self.requests = self.errors = self.processing = self.in_flight = 0
+        self.last_error = ""
+
+
+class ServiceActor(AsyncioActor):
+    """An actor with endpoints: each message is put in the mailbox, and answered even if the actor is stopping."""
+
+    def __init__(self, bus: Bus, name: str, version: str, metadata: dict[str, str] | None = None) -> None:
+        super().__init__()
+        self.bus = bus
+        self._service = {
+            "name": name,
+            "id": bus.nats.new_inbox().rpartition(".")[2],
+            "version": version,
+            "metadata": metadata or {},
+        }
+        self._stats: dict[str, _Stats] = {}
+        self._subscriptions: list[Any] = []
+        self._control: list[Any] = []
+        self._since = datetime.now(UTC)
+
+    def endpoints(self) -> list[Endpoint]:
+        """What this actor listens on."""
+        raise NotImplementedError
+
+    async def starting(self) -> None:
+        for endpoint in self.endpoints():
+            self._stats[endpoint.name] = _Stats()
+            callback = self._receiver(endpoint)
+            self._subscriptions.append(
+                await self.bus.nats.subscribe(endpoint.subject, queue=endpoint.queue, cb=callback)
+            )
+        await self._listen_for_control()
+        await self.bus.nats.flush()
+
+    # -- messages --------------------------------------------------------------------------------------------------
+
+    def _receiver(self, endpoint: Endpoint) -> Callable[[Msg], Coroutine[Any, Any, None]]:
+        # nats-py awaits one callback after another, so this one only puts the message in the mailbox.
+        async def receive(message: Msg) -> None:
+            if not self.bus.may_reply(message.reply):
+                return
+            delivery = Delivery(message.subject, message.reply, message.headers or {}, message.data)
+            try:
+                self.actor_ref.tell((endpoint, delivery))
+            except MailboxFull:
+                await self.bus.refuse(delivery.reply, _FULL, endpoint.name, None)
+            except pykka.ActorDeadError:  # and its successor is not listening yet
+                await self.bus.refuse(delivery.reply, STOPPING, endpoint.name, None)
+
+        return receive
+
+    def on_receive(self, message: tuple[Endpoint, Delivery]) -> Coroutine[Any, Any, None]:
+        endpoint, delivery = message
+        return self._handle(endpoint, delivery)
+
+    async def _handle(self, endpoint: Endpoint, delivery: Delivery) -> None:
+        stats = self._stats[endpoint.name]
+        stats.requests += 1
+        stats.in_flight += 1
+        started = time.perf_counter_ns()
+        try:
+            refused = await endpoint.handler(delivery)
+        except (LogUnavailable, LogRefused) as error:
+            log.warning("endpoint.log_down", endpoint=endpoint.name, error=str(error))
+            refused = _LOG_DOWN
+        except Exception as error:
+            log.exception("endpoint.failed", endpoint=endpoint.name, error=type(error).__name__)
+            refused = _INTERNAL
+        finally:
+            stats.in_flight -= 1
+            stats.processing += time.perf_counter_ns() - started
+        if refused is not None:
+            stats.errors += 1
+            stats.last_error = f"{refused.status}:{refused.code}"
+            await self.bus.refuse(delivery.reply, refused, endpoint.name, delivery.header("Trunkline-Request"))
+
+    async def turn_away(self, message: tuple[Endpoint, Delivery]) -> None:
+        endpoint, delivery = message
+        await self.bus.refuse(delivery.reply, STOPPING, endpoint.name, delivery.header("Trunkline-Request"))
+
+    async def quiesce(self) -> None:
+        """Take no more messages; those the server sent already are put in the mailbox first, and none is lost."""
+        subscriptions, self._subscriptions = self._subscriptions, []
+        for subscription in subscriptions:
+            with contextlib.suppress(nats.errors.Error, TimeoutError):
+                await subscription.drain()
+
+    async def stopped(self) -> None:
+        for subscription in self._control:
+            with contextlib.suppress(nats.errors.Error):
+                await subscription.unsubscribe()
+
+    # -- discovery -------------------------------------------------------------------------------------------------
+
+    async def _listen_for_control(self) -> None:
+        name, identifier = self._service["name"], self._service["id"]
+        for verb, describe in (("PING", self._ping), ("INFO", self._info), ("STATS", self._statistics)):
+            for subject in (f"$SRV.{verb}", f"$SRV.{verb}.{name}", f"$SRV.{verb}.{name}.{identifier}"):
+                callback = self._describer(describe)
+                self._control.append(await self.bus.nats.subscribe(subject, cb=callback))
+
+    def _describer(self, describe: Callable[[], dict[str, Any]]) -> Callable[[Msg], Coroutine[Any, Any, None]]:
+        async def answer(message: Msg) -> None:
+            if self.bus.may_reply(message.reply):
+                await self.bus.publish(message.reply, msgspec.json.encode(describe()))
+
+        return answer
+
+    def _ping(self) -> dict[str, Any]:
+        return {"type": "io.nats.micro.v1.ping_response", **self._service}
+
+    def _info(self) -> dict[str, Any]:
+        return {
+            "type": "io.nats.micro.v1.info_response",
+            **self._service,
+            "description": (type(self).__doc__ or "").partition("\n")[0],
+            "endpoints": [
+                {"name": one.name, "subject": one.subject, "queue_group": one.queue, "metadata": {}}
+                for one in self.endpoints()
+            ],
+        }
+
+    def _statistics(self) -> dict[str, Any]:
+        return {
+            "type": "io.nats.micro.v1.stats_response",
+            **self._service,
+            "started": self._since.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "endpoints": [self._endpoint_stats(one) for one in self.endpoints()],
+        }
+
+    def _endpoint_stats(self, endpoint: Endpoint) -> dict[str, Any]:
+        stats = self._stats[endpoint.name]
+        return {
+            "name": endpoint.name,
+            "subject": endpoint.subject,
+            "queue_group": endpoint.queue,
+            "num_requests": stats.requests,
+            "num_errors": stats.errors,
+            "last_error": stats.last_error,
+            "processing_time": stats.processing,
+            "average_processing_time": stats.processing // stats.requests if stats.requests else 0,
+            "data": {"in_flight": stats.in_flight, "waiting": len(self.actor_inbox)},
+        }

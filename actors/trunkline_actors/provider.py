@@ -1,0 +1,290 @@
+"""The provider: runs attempts upstream, streams straight to the caller, and settles each exactly once."""
+
+import asyncio
+import time
+from collections.abc import Callable
+
+import structlog
+from msgspec import Struct, field
+from trunkline_events import headers, subjects
+from trunkline_events.failure import Failure, FailureClass, UpstreamError
+from trunkline_events.refusal import Refused
+from trunkline_events.registry import Provider
+from trunkline_events.usage import Usage
+from trunkline_projections.threads import books_of
+
+from trunkline_actors import endings
+from trunkline_actors.adapters import Adapter, Call, Chunk
+from trunkline_actors.answers import Answering
+from trunkline_actors.bus import Delivery
+from trunkline_actors.dispatch import Dispatch, Outcome, dispatch_decoder, encode, join_decoder
+from trunkline_actors.endings import Metering
+from trunkline_actors.inflight import ABORT_GRACE, abort_target, unknown_request
+from trunkline_actors.ledger import end
+from trunkline_actors.micro import Endpoint, ServiceActor
+from trunkline_actors.runtime import Runtime
+from trunkline_actors.shell import Decided
+
+log = structlog.get_logger()
+
+OPERATIONS = ("chat", "embeddings")
+
+
+class Running(Struct, kw_only=True):
+    """One attempt upstream. `work` is its task; `stopped` resolves when it has ended."""
+
+    dispatch: Dispatch
+    answering: Answering
+    work: asyncio.Task[None]
+    stopped: asyncio.Future[None]
+    started: float = field(default_factory=time.monotonic)
+    first: float | None = None
+    text_bytes: int = 0
+    cut: str | None = None
+    """Why it was cut short: `aborted` on request, `abandoned` where nobody listens any more."""
+
+    def milliseconds(self, until: float | None = None) -> float:
+        """Since it started."""
+        return round(((until or time.monotonic()) - self.started) * 1000, 3)
+
+
+class ProviderActor(ServiceActor):
+    """Serves one provider instance: calls its upstream, one attempt at a time beside many others."""
+
+    def __init__(self, runtime: Runtime, provider: Provider, make_adapter: Callable[[Provider], Adapter]) -> None:
+        metadata = {"process": runtime.name, "instance": headers.encode_value(provider.id), "kind": provider.kind}
+        super().__init__(runtime.bus, "trunkline-provider", runtime.version, metadata)
+        self.provider = provider
+        self._runtime = runtime
+        self._adapter = make_adapter(provider)
+        self._running: dict[str, Running] = {}
+
+    def endpoints(self) -> list[Endpoint]:
+        instance = self.provider.id
+        own = [
+            Endpoint(name=name, subject=subjects.provider_endpoint(instance, name), handler=self._serve)
+            for name in OPERATIONS
+        ]
+        return [
+            *own,
+            Endpoint(name="ready", subject=subjects.provider_endpoint(instance, "ready"), handler=self._ready),
+            Endpoint(name="check", subject=subjects.provider_endpoint(instance, "check"), handler=self._check),
+            Endpoint(name="abort", subject=subjects.ABORT, handler=self._abort, queue=""),
+            Endpoint(name="join", subject=subjects.JOIN, handler=self._join, queue=""),
+        ]
+
+    async def stopped(self) -> None:
+        await super().stopped()
+        await self._adapter.close()
+
+    # -- endpoints -------------------------------------------------------------------------------------------------
+
+    async def _ready(self, delivery: Delivery) -> Refused | None:
+        await self.bus.publish(delivery.reply, b'{"ok":true}')
+        return None
+
+    async def _check(self, delivery: Delivery) -> Refused | None:
+        try:
+            await self._adapter.check()
+        except UpstreamError as error:
+            return Refused(code="unavailable", message=f"{self.provider.id}: {error.failure.message}")
+        await self.bus.publish(delivery.reply, b'{"ok":true}')
+        return None
+
+    async def _abort(self, delivery: Delivery) -> Refused | None:
+        request_id = abort_target(delivery.data)
+        if isinstance(request_id, Refused):
+            return request_id
+        found = [one for one in self._running.values() if one.dispatch.request_id == request_id]
+        if not found:
+            await asyncio.sleep(ABORT_GRACE)
+            return unknown_request(request_id)
+        for running in found:
+            self._cut(running, "aborted")
+        await asyncio.gather(*(running.stopped for running in found))
+        await self.bus.publish(delivery.reply, b'{"ok":true}')
+        return None
+
+    async def _join(self, delivery: Delivery) -> Refused | None:
+        join = join_decoder.decode(delivery.data)
+        if not self.bus.may_reply(join.inbox):
+            return None
+        for running in list(self._running.values()):
+            if running.dispatch.claim == join.scope and await running.answering.add(join.inbox):
+                await self.bus.publish(delivery.reply, b'{"ok":true}')
+        return None
+
+    def _cut(self, running: Running, why: str) -> None:
+        if running.cut is None:
+            running.cut = why
+            running.work.cancel()
+
+    # -- one attempt -----------------------------------------------------------------------------------------------
+
+    async def _serve(self, delivery: Delivery) -> Refused | None:
+        dispatch = dispatch_decoder.decode(delivery.header(headers.DISPATCH) or "")
+        if dispatch.attempt_id in self._running:
+            return None
+        listeners = [inbox for inbox in dispatch.listeners if self.bus.may_reply(inbox)]
+        answering = Answering(self._runtime, dispatch, self.provider.id, listeners)
+        loop = asyncio.get_running_loop()
+        work = asyncio.current_task()
+        assert work is not None
+        running = Running(dispatch=dispatch, answering=answering, work=work, stopped=loop.create_future())
+        answering.on_abandoned = lambda: self._cut(running, "abandoned")
+        self._running[dispatch.attempt_id] = running
+        self._runtime.open[dispatch.attempt_id] = delivery.reply
+        try:
+            outcome = await self._settle(running, delivery.data)
+        finally:
+            del self._running[dispatch.attempt_id]
+            answering.close()
+            running.stopped.set_result(None)
+        if outcome.status == "ended":
+            self._runtime.answered([dispatch.attempt_id])
+        await self.bus.publish(delivery.reply, encode(outcome))
+        return None
+
+    async def _settle(self, running: Running, body: bytes) -> Outcome:
+        """Call upstream and record how it ended, whatever happens."""
+        limit = self.provider.max_concurrency
+        if limit is not None and len(self._running) > limit:
+            busy = Failure(kind=FailureClass.OVERLOADED, message=f"{limit} calls are running, its max_concurrency")
+            return await self._failed(running, busy)
+        try:
+            if running.dispatch.stream:
+                return await self._stream(running, body)
+            return await self._plain(running, body)
+        except UpstreamError as error:
+            if running.first is None:
+                return await self._failed(running, error.failure)
+            return await self._broken(running, error.failure)
+        except asyncio.CancelledError:
+            if running.cut is None:
+                # The process is being cut while it drains: whatever was generated is settled all the same.
+                running.cut = "stopping"
+            running.work.uncancel()
+            return await self._aborted(running)
+
+    async def _plain(self, running: Running, body: bytes) -> Outcome:
+        dispatch = running.dispatch
+        call = self._call(dispatch, body)
+        serve = self._adapter.embed if dispatch.operation == "embeddings" else self._adapter.complete
+        answer = await serve(call)
+        now = time.monotonic()
+        latency = running.milliseconds(now)
+        metering = Metering(
+            rate=dispatch.rate,
+            usage=answer.usage,
+            bound=Usage(input_tokens=dispatch.input_bound, output_tokens=len(answer.body)),
+            latency_ms=latency,
+            ttft_ms=latency,
+            finish=answer.finish,
+        )
+        decided = await self._record(dispatch, metering)
+        if decided is not None:
+            await running.answering.whole(answer.body, decided)
+        return self._ended(decided)
+
+    async def _stream(self, running: Running, body: bytes) -> Outcome:
+        call = self._call(running.dispatch, body)
+        usage, finish = None, "stop"
+        stream = self._adapter.stream(call)
+        async for item in stream:
+            if isinstance(item, Chunk):
+                if running.first is None:
+                    running.first = time.monotonic()
+                running.text_bytes += item.text_bytes
+                await running.answering.chunk(item.data)
+            else:
+                usage, finish = item.usage, item.finish
+        decided = await self._record(running.dispatch, self._metering(running, usage, finish))
+        if decided is not None:
+            await running.answering.end(decided)
+        return self._ended(decided)
+
+    async def _broken(self, running: Running, failure: Failure) -> Outcome:
+        """The stream broke after its first chunk: what came is settled, and the caller is told."""
+        metering = self._metering(running, None, "error", partial=True)
+        decided = await self._record(running.dispatch, metering)
+        if decided is not None:
+            await running.answering.broken(failure, decided)
+        return self._ended(decided)
+
+    async def _aborted(self, running: Running) -> Outcome:
+        metering = self._metering(running, None, running.cut or "aborted", partial=True, aborted=True)
+        decided = await self._record(running.dispatch, metering)
+        if decided is not None:
+            await running.answering.aborted(decided)
+        return self._ended(decided)
+
+    async def _failed(self, running: Running, failure: Failure) -> Outcome:
+        decision = endings.failed(self._attempt(running.dispatch), failure, running.milliseconds())
+        decided = await self._end(running.dispatch, decision)
+        if decided is None:
+            return self._ended(None)
+        return Outcome(
+            status="failed",
+            failure=failure.kind,
+            message=failure.message,
+            retry_after=failure.retry_after,
+            books=books_of(decided.event),  # type: ignore[arg-type]  # an ending is a fact of a thread
+            books_seq=decided.sequence,
+        )
+
+    # -- the books -------------------------------------------------------------------------------------------------
+
+    def _metering(
+        self, running: Running, usage: Usage | None, finish: str, *, partial: bool = False, aborted: bool = False
+    ) -> Metering:
+        sent = running.first is not None
+        # Text has no more tokens than bytes, and no provider bills for what it has not begun to send.
+        bound = Usage(input_tokens=running.dispatch.input_bound, output_tokens=running.text_bytes)
+        return Metering(
+            rate=running.dispatch.rate,
+            usage=usage,
+            bound=bound,
+            latency_ms=running.milliseconds(),
+            ttft_ms=running.milliseconds(running.first) if sent else None,
+            finish=finish,
+            partial=partial,
+            aborted=aborted,
+        )
+
+    async def _record(self, dispatch: Dispatch, metering: Metering) -> Decided | None:
+        return await self._end(dispatch, endings.metered(self._attempt(dispatch), metering))
+
+    async def _end(self, dispatch: Dispatch, ending: endings.Ending) -> Decided | None:
+        runtime = self._runtime
+        runtime.ledger.adopt(dispatch.thread, dispatch.books, dispatch.books_seq)
+        attempt = self._attempt(dispatch)
+        return await end(runtime.shell, runtime.ledger, attempt, ending, actor=runtime.name)
+
+    def _attempt(self, dispatch: Dispatch) -> endings.Attempt:
+        return endings.Attempt(
+            aggregate=dispatch.thread,
+            request_id=dispatch.request_id,
+            attempt_id=dispatch.attempt_id,
+            attempt=dispatch.attempt,
+            model=dispatch.model,
+            provider=self.provider.id,
+            reserve_nanos=dispatch.reserve_nanos,
+            books=dispatch.books,
+            traceparent=dispatch.traceparent,
+        )
+
+    def _ended(self, decided: Decided | None) -> Outcome:
+        if decided is None:
+            return Outcome(status="ended")
+        books = books_of(decided.event)  # type: ignore[arg-type]  # an ending is a fact of a thread
+        return Outcome(status="ended", books=books, books_seq=decided.sequence)
+
+    def _call(self, dispatch: Dispatch, body: bytes) -> Call:
+        left = dispatch.deadline - self._runtime.clock()
+        return Call(
+            body=body,
+            model=dispatch.upstream,
+            max_tokens=dispatch.max_tokens,
+            include_usage=dispatch.include_usage,
+            timeout=max(0.0, min(self.provider.timeout_s, left)),
+        )

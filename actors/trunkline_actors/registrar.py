@@ -1,0 +1,271 @@
+"""The registry's actor: answers the commands about models and providers, and appends what they decide."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import msgspec
+import nats.errors
+from msgspec import structs
+from trunkline_events import headers, subjects
+from trunkline_events.envelope import Event
+from trunkline_events.refusal import Refused
+from trunkline_events.registry import Model, Provider
+from trunkline_projections.models import Registry
+
+from trunkline_actors import registry
+from trunkline_actors.bus import Delivery
+from trunkline_actors.commands import ById, Page, Reply, endpoint
+from trunkline_actors.micro import Endpoint, ServiceActor
+from trunkline_actors.readers import Readers
+from trunkline_actors.runtime import Runtime
+from trunkline_actors.shell import Command, Decided
+
+A = TypeVar("A", bound=msgspec.Struct)
+
+Decide = Callable[[Registry], registry.Decision | None]
+
+SERVING_WAIT = 2.0
+"""Seconds to wait for a process to serve a provider that was just registered."""
+
+
+class _Source:
+    """The registry as it stands, and the sequence of one entry's last event."""
+
+    def __init__(self, runtime: Runtime, category: str) -> None:
+        self._runtime = runtime
+        self._category = category
+        self._lock = asyncio.Lock()
+
+    def lock(self, aggregate: str) -> asyncio.Lock | None:
+        return self._lock
+
+    async def load(self, aggregate: str, *, fresh: bool) -> tuple[Registry, int | None, bool]:
+        last = await self._runtime.log.last(self._category, aggregate)
+        await self._runtime.gateway.catch_up()
+        return self._runtime.gateway.state.registry, last.sequence if last else 0, False
+
+    def learn(self, aggregate: str, event: Event, sequence: int) -> None:
+        """Nothing to remember: the view follows the log."""
+
+
+class RegistryActor(ServiceActor):
+    """Registers, changes and lists models and providers."""
+
+    def __init__(self, runtime: Runtime, kinds: frozenset[str]) -> None:
+        super().__init__(runtime.bus, "trunkline-registry", runtime.version, {"process": runtime.name})
+        self._runtime = runtime
+        self._kinds = kinds
+        self._readers = Readers(runtime)
+        self._models = _Source(runtime, "model")
+        self._providers = _Source(runtime, "provider")
+
+    async def starting(self) -> None:
+        await self._readers.start()
+        await super().starting()
+
+    async def stopped(self) -> None:
+        await super().stopped()
+        await self._readers.stop()
+
+    def endpoints(self) -> list[Endpoint]:
+        return [
+            self._endpoint("models", "register", registry.RegisterModel, self._register_model),
+            self._endpoint("models", "update", _Changes, self._update_model),
+            self._endpoint("models", "enable", ById, self._status("enable")),
+            self._endpoint("models", "disable", ById, self._status("disable")),
+            self._endpoint("models", "retire", ById, self._status("retire")),
+            self._endpoint("models", "remove", ById, self._remove_model),
+            self._endpoint("models", "get", ById, self._get_model),
+            self._endpoint("models", "list", Page, self._list_models),
+            self._endpoint("providers", "register", registry.RegisterProvider, self._register_provider),
+            self._endpoint("providers", "update", _Changes, self._update_provider),
+            self._endpoint("providers", "remove", ById, self._remove_provider),
+            self._endpoint("providers", "get", ById, self._get_provider),
+            self._endpoint("providers", "list", Page, self._list_providers),
+            self._endpoint("providers", "check", ById, self._check_provider),
+        ]
+
+    def _endpoint(
+        self, noun: str, verb: str, kind: type[A], run: Callable[[A, Delivery], Awaitable[Reply]]
+    ) -> Endpoint:
+        return endpoint(self.bus, f"{noun}-{verb}", f"trunkline.{noun}.{verb}", kind, run)
+
+    # -- models ----------------------------------------------------------------------------------------------------
+
+    async def _register_model(self, given: registry.RegisterModel, delivery: Delivery) -> Reply:
+        return await self._change(
+            self._models, "model", given.id, delivery, lambda state: registry.register_model(state, given)
+        )
+
+    async def _update_model(self, given: "_Changes", delivery: Delivery) -> Reply:
+        return await self._change(
+            self._models,
+            "model",
+            given.id,
+            delivery,
+            lambda state: registry.update_model(state, given.id, _changes(delivery), given.reason),
+        )
+
+    def _status(self, verb: str) -> Callable[[ById, Delivery], Awaitable[Reply]]:
+        async def change(given: ById, delivery: Delivery) -> Reply:
+            return await self._change(
+                self._models,
+                "model",
+                given.id,
+                delivery,
+                lambda state: registry.set_model_status(state, given.id, verb, given.reason),
+            )
+
+        return change
+
+    async def _remove_model(self, given: ById, delivery: Delivery) -> Reply:
+        return await self._change(
+            self._models,
+            "model",
+            given.id,
+            delivery,
+            lambda state: registry.remove_model(state, given.id, given.reason),
+        )
+
+    async def _get_model(self, given: ById, delivery: Delivery) -> Reply:
+        model = (await self._current()).models.get(given.id)
+        if model is None:
+            return Refused(code="model_not_found", message=f"no model is registered as {given.id!r}", param="id")
+        return {"model": model}
+
+    async def _list_models(self, given: Page, delivery: Delivery) -> Reply:
+        state = await self._current()
+        return given.problem() or _page("models", given, [m for m in state.models.values() if _matches(m, given)])
+
+    # -- providers -------------------------------------------------------------------------------------------------
+
+    async def _register_provider(self, given: registry.RegisterProvider, delivery: Delivery) -> Reply:
+        reply = await self._change(
+            self._providers,
+            "provider",
+            given.id,
+            delivery,
+            lambda state: registry.register_provider(state, given, self._kinds),
+        )
+        if isinstance(reply, Refused):
+            return reply
+        return {**reply, "serving": await self._serving(given.id)}
+
+    async def _update_provider(self, given: "_Changes", delivery: Delivery) -> Reply:
+        return await self._change(
+            self._providers,
+            "provider",
+            given.id,
+            delivery,
+            lambda state: registry.update_provider(state, given.id, _changes(delivery), given.reason, self._kinds),
+        )
+
+    async def _remove_provider(self, given: ById, delivery: Delivery) -> Reply:
+        return await self._change(
+            self._providers,
+            "provider",
+            given.id,
+            delivery,
+            lambda state: registry.remove_provider(state, given.id, given.reason),
+        )
+
+    async def _get_provider(self, given: ById, delivery: Delivery) -> Reply:
+        provider = (await self._current()).providers.get(given.id)
+        if provider is None:
+            return Refused(code="not_found", message=f"no provider is registered as {given.id!r}", param="id")
+        return {"provider": provider}
+
+    async def _list_providers(self, given: Page, delivery: Delivery) -> Reply:
+        state = await self._current()
+        return given.problem() or _page("providers", given, list(state.providers.values()))
+
+    async def _check_provider(self, given: ById, delivery: Delivery) -> Reply:
+        if given.id not in (await self._current()).providers:
+            return Refused(code="not_found", message=f"no provider is registered as {given.id!r}", param="id")
+        try:
+            reply = await self.bus.nats.request(subjects.provider_endpoint(given.id, "check"), timeout=10)
+        except nats.errors.NoRespondersError:
+            return {"id": given.id, "serving": False, "reachable": False, "problem": "no process serves it"}
+        except (nats.errors.Error, TimeoutError):
+            return {"id": given.id, "serving": True, "reachable": False, "problem": "it did not answer in time"}
+        problem = (reply.headers or {}).get(headers.ERROR)
+        return {"id": given.id, "serving": True, "reachable": problem is None, "problem": problem}
+
+    async def _serving(self, provider: str) -> bool:
+        """Whether a process serves the instance, waiting a little for one to take it up."""
+        subject = subjects.provider_endpoint(provider, "ready")
+        loop = asyncio.get_running_loop()
+        until = loop.time() + SERVING_WAIT
+        while loop.time() < until:
+            try:
+                await self.bus.nats.request(subject, timeout=until - loop.time())
+            except nats.errors.NoRespondersError:
+                await asyncio.sleep(0.02)
+            except (nats.errors.Error, TimeoutError):
+                break
+            else:
+                return True
+        return False
+
+    # -- both ------------------------------------------------------------------------------------------------------
+
+    async def _current(self) -> Registry:
+        await self._runtime.gateway.catch_up()
+        return self._runtime.gateway.state.registry
+
+    async def _change(self, source: _Source, category: str, entry: str, delivery: Delivery, decide: Decide) -> Reply:
+        """Decide and append, and answer when every process that decides by the registry has read it."""
+        if problem := subjects.id_problem(entry):
+            return Refused(code="invalid_request", message=problem, param="id")
+        request_id = delivery.header(headers.REQUEST) or self._runtime.new_id()
+        command: Command[Registry] = Command(
+            category=category,
+            aggregate=entry,
+            id=f"{category}/{request_id}",
+            decide=lambda state, _now: decide(state),
+            actor=self._runtime.name,
+            cause=request_id,
+            traceparent=delivery.headers.get(headers.TRACEPARENT),
+        )
+        decided = await self._runtime.shell.execute(source, command)
+        if isinstance(decided, Refused):
+            return decided
+        if decided is None:  # it was so already
+            return {"seq": await self._runtime.log.end(), "id": entry, "changed": False}
+        await self._runtime.gateway.reached(decided.sequence)
+        await self._readers.reached(decided.sequence)
+        return {"seq": decided.sequence, "id": entry, **_shown(decided)}
+
+
+class _Changes(msgspec.Struct, frozen=True, kw_only=True):
+    """The arguments of an update: the id, a reason, and the fields to change, which are read separately."""
+
+    id: str
+    reason: str | None = None
+
+
+def _changes(delivery: Delivery) -> dict[str, Any]:
+    fields = msgspec.json.decode(delivery.data, type=dict[str, Any])
+    return {name: value for name, value in fields.items() if name not in {"id", "reason"}}
+
+
+def _shown(decided: Decided) -> dict[str, Any]:
+    """The entry as it is after the change, where the event holds it."""
+    return {name: getattr(decided.event, name) for name in ("model", "provider") if hasattr(decided.event, name)}
+
+
+def _matches(model: Model, page: Page) -> bool:
+    return (
+        (page.provider is None or model.provider == page.provider)
+        and (page.status is None or model.status == page.status)
+        and (page.capability is None or bool(model.capabilities.get(page.capability)))
+        and (page.tag is None or page.tag in model.tags)
+    )
+
+
+def _page(name: str, page: Page, entries: list[Model] | list[Provider]) -> dict[str, Any]:
+    """One page, sorted by id; `after` of the next one, or null."""
+    after = sorted((structs.asdict(entry) for entry in entries if entry.id > page.after), key=lambda one: one["id"])
+    chosen = after[: page.limit]
+    return {name: chosen, "after": chosen[-1]["id"] if len(after) > len(chosen) else None}

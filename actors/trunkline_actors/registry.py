@@ -1,0 +1,238 @@
+"""Decisions about models and providers: what may be registered, changed and removed. Pure."""
+
+from typing import Any, TypeVar
+
+import msgspec
+from msgspec import Struct, structs
+from trunkline_events.money import BadAmount, nanos_from_usd
+from trunkline_events.refusal import Refused
+from trunkline_events.registry import (
+    Model,
+    ModelDisabled,
+    ModelEnabled,
+    ModelRegistered,
+    ModelRemoved,
+    ModelRetired,
+    ModelUpdated,
+    Price,
+    Provider,
+    ProviderRegistered,
+    ProviderRemoved,
+    ProviderUpdated,
+    RegistryFact,
+)
+from trunkline_events.subjects import id_problem
+from trunkline_projections.models import Registry
+
+FEATURES = frozenset({"tools", "vision", "json_schema", "thinking", "embeddings"})
+
+_SECRET_HEADERS = ("authorization", "api-key", "apikey", "token", "cookie", "secret")
+
+R = TypeVar("R", Model, Provider)
+
+Decision = RegistryFact | Refused
+
+
+class RegisterModel(Struct, frozen=True, kw_only=True):
+    """Register a model. `capabilities` may be a list of names: each then scores 1."""
+
+    id: str
+    provider: str
+    upstream: str | None = None
+    version: str = "1"
+    capabilities: dict[str, float] | list[str] = {}
+    features: list[str] = []
+    context_window: int | None = None
+    max_output: int | None = None
+    price: Price | None = None
+    tags: list[str] = []
+    status: str = "enabled"
+    reason: str | None = None
+
+
+class RegisterProvider(Struct, frozen=True, kw_only=True):
+    """Register a provider instance."""
+
+    id: str
+    kind: str
+    base_url: str | None = None
+    secret: str | None = None
+    local: bool = False
+    max_concurrency: int | None = None
+    timeout_s: float = 60.0
+    headers: dict[str, str] = {}
+    reason: str | None = None
+
+
+def register_model(state: Registry, command: RegisterModel) -> Decision:
+    """Register a new model, or refuse. The same registration again is refused as a conflict: update it instead."""
+    if problem := id_problem(command.id):
+        return _invalid(problem, "id")
+    if command.id in state.models:
+        return Refused(code="conflict", message=f"model {command.id!r} is registered already; use update", param="id")
+    fields = structs.asdict(command)
+    reason = fields.pop("reason")
+    fields["upstream"] = command.upstream or command.id
+    model = _converted(fields, Model)
+    if isinstance(model, Refused):
+        return model
+    return _model_problem(state, model) or ModelRegistered(model=model, reason=reason)
+
+
+def update_model(state: Registry, model_id: str, changes: dict[str, Any], reason: str | None) -> Decision:
+    """Change some fields of a model; what isn't named stays. Refused if the result could not have been registered."""
+    known = state.models.get(model_id)
+    if known is None:
+        return _no_model(model_id)
+    updated = _updated(known, changes, Model)
+    if isinstance(updated, Refused):
+        return updated
+    model, changed = updated
+    return _model_problem(state, model) or ModelUpdated(model=model, changed=changed, reason=reason)
+
+
+def set_model_status(state: Registry, model_id: str, verb: str, reason: str | None) -> Decision | None:
+    """Enable, disable or retire. None where the model already is so: nothing happened, nothing is recorded."""
+    model = state.models.get(model_id)
+    if model is None:
+        return _no_model(model_id)
+    if model.status == "retired" and verb != "retire":
+        return Refused(code="conflict", message=f"model {model_id!r} is retired; register a new one", param="id")
+    match verb, model.status:
+        case ("enable", "enabled") | ("disable", "disabled") | ("retire", "retired"):
+            return None
+        case ("enable", _):
+            return ModelEnabled(id=model_id, reason=reason)
+        case ("disable", _):
+            return ModelDisabled(id=model_id, reason=reason)
+        case _:
+            return ModelRetired(id=model_id, reason=reason)
+
+
+def remove_model(state: Registry, model_id: str, reason: str | None) -> Decision:
+    """Forget a model; its id is free afterwards."""
+    return ModelRemoved(id=model_id, reason=reason) if model_id in state.models else _no_model(model_id)
+
+
+def register_provider(state: Registry, command: RegisterProvider, kinds: frozenset[str]) -> Decision:
+    """Register a new provider instance of a known kind, or refuse."""
+    if problem := id_problem(command.id):
+        return _invalid(problem, "id")
+    if command.id in state.providers:
+        return Refused(
+            code="conflict", message=f"provider {command.id!r} is registered already; use update", param="id"
+        )
+    fields = structs.asdict(command)
+    reason = fields.pop("reason")
+    provider = _converted(fields, Provider)
+    if isinstance(provider, Refused):
+        return provider
+    return _provider_problem(provider, kinds) or ProviderRegistered(provider=provider, reason=reason)
+
+
+def update_provider(
+    state: Registry, provider_id: str, changes: dict[str, Any], reason: str | None, kinds: frozenset[str]
+) -> Decision:
+    """Change some settings of a provider instance; what isn't named stays."""
+    known = state.providers.get(provider_id)
+    if known is None:
+        return _no_provider(provider_id)
+    updated = _updated(known, changes, Provider)
+    if isinstance(updated, Refused):
+        return updated
+    provider, changed = updated
+    return _provider_problem(provider, kinds) or ProviderUpdated(provider=provider, changed=changed, reason=reason)
+
+
+def remove_provider(state: Registry, provider_id: str, reason: str | None) -> Decision:
+    """Forget a provider instance that no model uses."""
+    if provider_id not in state.providers:
+        return _no_provider(provider_id)
+    users = sorted(model.id for model in state.models.values() if model.provider == provider_id)
+    if users:
+        return Refused(
+            code="conflict",
+            message=f"provider {provider_id!r} still serves {', '.join(users[:5])}; remove those models first",
+            metadata={"models": users},
+        )
+    return ProviderRemoved(id=provider_id, reason=reason)
+
+
+def _updated(known: R, changes: dict[str, Any], kind: type[R]) -> tuple[R, list[str]] | Refused:
+    unknown = sorted(set(changes) - set(kind.__struct_fields__))
+    if unknown:
+        return _invalid(f"{unknown[0]!r} is not a field that can be changed", unknown[0])
+    if "status" in changes:
+        return _invalid("status is changed by enable, disable and retire", "status")
+    result = _converted({**structs.asdict(known), **changes, "id": known.id}, kind)
+    if isinstance(result, Refused):
+        return result
+    return result, sorted(name for name in changes if getattr(result, name) != getattr(known, name))
+
+
+def _converted(fields: dict[str, Any], kind: type[R]) -> R | Refused:
+    names = fields.get("capabilities")
+    if isinstance(names, list | tuple):
+        fields = {**fields, "capabilities": dict.fromkeys(names, 1.0)}
+    try:
+        return msgspec.convert(msgspec.to_builtins(fields), kind)
+    except (msgspec.ValidationError, TypeError) as error:
+        return _invalid(str(error), None)
+
+
+def _model_problem(state: Registry, model: Model) -> Refused | None:
+    if model.provider not in state.providers:
+        return _invalid(f"provider {model.provider!r} is not registered; register it first", "provider")
+    if not model.upstream:
+        return _invalid("upstream must name the provider's model", "upstream")
+    for name, score in model.capabilities.items():
+        if not 0 <= score <= 1:
+            return _invalid(f"capability {name!r} scores {score}; scores run from 0 to 1", "capabilities")
+    unknown = sorted(set(model.features) - FEATURES)
+    if unknown:
+        return _invalid(f"{unknown[0]!r} is not a feature; there are {', '.join(sorted(FEATURES))}", "features")
+    for field, limit in (("context_window", model.context_window), ("max_output", model.max_output)):
+        if limit is not None and limit < 1:
+            return _invalid(f"{field} must be at least 1 token", field)
+    return _price_problem(model.price) if model.price else None
+
+
+def _price_problem(price: Price) -> Refused | None:
+    try:
+        for amount in (price.input, price.output, price.cached_input):
+            if amount is not None:
+                nanos_from_usd(amount)
+    except BadAmount as error:
+        return _invalid(str(error), "price")
+    return None
+
+
+def _provider_problem(provider: Provider, kinds: frozenset[str]) -> Refused | None:
+    if provider.kind not in kinds:
+        return _invalid(f"{provider.kind!r} is not a kind of provider; there are {', '.join(sorted(kinds))}", "kind")
+    if provider.base_url is not None and not provider.base_url.startswith(("http://", "https://")):
+        return _invalid("base_url must start with http:// or https://", "base_url")
+    if provider.kind == "openai-compatible" and provider.base_url is None:
+        return _invalid("a provider of kind 'openai-compatible' needs a base_url", "base_url")
+    if provider.secret is not None and not provider.secret.startswith("env:"):
+        return _invalid("secret names a secret, such as env:OPENAI_API_KEY; never the key itself", "secret")
+    if provider.timeout_s <= 0:
+        return _invalid("timeout_s must be more than 0 seconds", "timeout_s")
+    if provider.max_concurrency is not None and provider.max_concurrency < 1:
+        return _invalid("max_concurrency must be at least 1", "max_concurrency")
+    for name in provider.headers:
+        if any(word in name.lower() for word in _SECRET_HEADERS):
+            return _invalid(f"header {name!r} would put a secret into the log; use `secret`", "headers")
+    return None
+
+
+def _invalid(message: str, param: str | None) -> Refused:
+    return Refused(code="invalid_request", message=message, param=param)
+
+
+def _no_model(model_id: str) -> Refused:
+    return Refused(code="model_not_found", message=f"no model is registered as {model_id!r}", param="id")
+
+
+def _no_provider(provider_id: str) -> Refused:
+    return Refused(code="not_found", message=f"no provider is registered as {provider_id!r}", param="id")

@@ -1,0 +1,210 @@
+"""What we need to know of a request, read from its JSON: sizes, names and wishes. Pure.
+
+Only what routing and money need is decoded; the body travels on as it came.
+"""
+
+from typing import Any, Literal
+
+import msgspec
+from msgspec import Struct
+from trunkline_events.money import BadAmount, nanos_from_usd
+from trunkline_events.refusal import Refused
+from trunkline_events.subjects import id_problem
+from trunkline_events.thread import Asked
+
+AUTO = "auto"
+MAX_ATTEMPTS = 16
+IMAGE_TOKENS = 3_000
+"""A bound on what one image may cost in tokens, for the families we know of."""
+MESSAGE_TOKENS = 16
+"""A bound on what a chat template puts around one message."""
+BYTES_A_TOKEN = 4
+"""Real text has fewer bytes a token, so a body larger than this many a token of the window can't fit."""
+
+
+class Route(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The extension `route` of a request: how the caller wants it routed."""
+
+    capabilities: list[str] = []
+    prefer: list[str] = []
+    fallbacks: list[str] = []
+    avoid: list[str] = []
+    optimize: Literal["cost", "latency", "quality", "balanced"] | None = None
+    max_cost_usd: str | None = None
+    local_only: bool = False
+    clamp: bool | None = None
+    attempts: int = 3
+    deadline_ms: int = 60_000
+
+
+class _Message(Struct):
+    role: str
+
+
+class _Metadata(Struct):
+    thread_id: str | None = None
+
+
+class _Format(Struct):
+    type: str = "text"
+
+
+class _StreamOptions(Struct):
+    include_usage: bool = False
+
+
+class _Chat(Struct):
+    model: str
+    messages: list[_Message]
+    stream: bool | None = None
+    max_tokens: int | None = None
+    max_completion_tokens: int | None = None
+    n: int | None = None
+    tools: list[msgspec.Raw] | None = None
+    response_format: _Format | None = None
+    stream_options: _StreamOptions | None = None
+    metadata: _Metadata | None = None
+    route: Route | None = None
+
+
+class _Embeddings(Struct):
+    model: str
+    input: str | list[str] | list[int] | list[list[int]]
+    metadata: _Metadata | None = None
+    route: Route | None = None
+
+
+_chat = msgspec.json.Decoder(_Chat)
+_embeddings = msgspec.json.Decoder(_Embeddings)
+_NO_ROUTE = Route()
+
+
+class Parsed(Struct, frozen=True, kw_only=True):
+    """A request that makes sense. `thread` is the body's own, if it names one; `choices` is OpenAI's `n`."""
+
+    asked: Asked
+    route: Route
+    max_cost_nanos: int | None = None
+    thread: str | None = None
+    include_usage: bool = False
+    choices: int = 1
+
+
+def parse_chat(body: bytes) -> Parsed | Refused:
+    """Read a Chat Completions request, or say what is wrong with it and where."""
+    chat = _decoded(_chat, body)
+    if isinstance(chat, Refused):
+        return chat
+    route = chat.route or _NO_ROUTE
+    max_tokens = chat.max_completion_tokens if chat.max_completion_tokens is not None else chat.max_tokens
+    problem = _chat_problem(chat, max_tokens) or _common_problem(chat.model, route)
+    if problem:
+        return problem
+    images = body.count(b'"image_url"')
+    features = []
+    if chat.tools:
+        features.append("tools")
+    if images:
+        features.append("vision")
+    if chat.response_format is not None and chat.response_format.type == "json_schema":
+        features.append("json_schema")
+    asked = Asked(
+        operation="chat",
+        model=chat.model,
+        stream=bool(chat.stream),
+        input_bound=len(body) + MESSAGE_TOKENS * len(chat.messages) + IMAGE_TOKENS * images,
+        max_tokens=max_tokens,
+        features=features,
+        route=_given(chat.route),
+    )
+    return _parsed(
+        asked,
+        route,
+        chat.metadata,
+        include_usage=bool(chat.stream_options and chat.stream_options.include_usage),
+        choices=chat.n or 1,
+    )
+
+
+def parse_embeddings(body: bytes) -> Parsed | Refused:
+    """Read an embeddings request, or say what is wrong with it and where."""
+    request = _decoded(_embeddings, body)
+    if isinstance(request, Refused):
+        return request
+    route = request.route or _NO_ROUTE
+    problem = _common_problem(request.model, route)
+    if problem:
+        return problem
+    if not request.input:
+        return _invalid("input must not be empty", "input")
+    asked = Asked(
+        operation="embeddings",
+        model=request.model,
+        stream=False,
+        input_bound=len(body),
+        features=["embeddings"],
+        route=_given(request.route),
+    )
+    return _parsed(asked, route, request.metadata)
+
+
+def _parsed(
+    asked: Asked, route: Route, metadata: _Metadata | None, *, include_usage: bool = False, choices: int = 1
+) -> Parsed | Refused:
+    try:
+        most = None if route.max_cost_usd is None else nanos_from_usd(route.max_cost_usd)
+    except BadAmount as error:
+        return _invalid(str(error), "route.max_cost_usd")
+    return Parsed(
+        asked=asked,
+        route=route,
+        max_cost_nanos=most,
+        thread=metadata.thread_id if metadata else None,
+        include_usage=include_usage,
+        choices=choices,
+    )
+
+
+def _decoded(decoder: msgspec.json.Decoder[Any], body: bytes) -> Any:
+    if not body:
+        return _invalid("the body is empty; send an OpenAI request as JSON", None)
+    try:
+        return decoder.decode(body)
+    except msgspec.ValidationError as error:
+        message, _, path = str(error).partition(" - at `$")
+        return _invalid(message + (f" (at {path.strip('.`')})" if path else ""), path.strip(".`") or None)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        return _invalid(f"the body is not valid JSON: {error}", None)
+
+
+def _chat_problem(chat: _Chat, max_tokens: int | None) -> Refused | None:
+    if not chat.messages:
+        return _invalid("messages must hold at least one message", "messages")
+    if max_tokens is not None and not 1 <= max_tokens <= 2**31:
+        return _invalid("max_tokens must be at least 1", "max_tokens")
+    if chat.n is not None and not 1 <= chat.n <= 128:
+        return _invalid("n must be from 1 to 128", "n")
+    return None
+
+
+def _common_problem(model: str, route: Route) -> Refused | None:
+    if problem := id_problem(model):
+        return _invalid(f"model: {problem}", "model")
+    if not 1 <= route.attempts <= MAX_ATTEMPTS:
+        return _invalid(f"route.attempts must be from 1 to {MAX_ATTEMPTS}", "route.attempts")
+    if not 1 <= route.deadline_ms <= 3_600_000:
+        return _invalid("route.deadline_ms must be from 1 to 3,600,000", "route.deadline_ms")
+    return None
+
+
+def _given(route: Route | None) -> dict[str, Any]:
+    """The wishes that differ from the defaults, for the record."""
+    if route is None:
+        return {}
+    return {
+        name: value for name in route.__struct_fields__ if (value := getattr(route, name)) != getattr(_NO_ROUTE, name)
+    }
+
+
+def _invalid(message: str, param: str | None) -> Refused:
+    return Refused(code="invalid_request", message=message, param=param)

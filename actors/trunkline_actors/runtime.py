@@ -1,0 +1,105 @@
+"""What the actors of one process share: its connection, its view of the log, its owner of the books, its pulse."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+
+import structlog
+from nats.nuid import NUID
+from trunkline_events.connection import Connection
+from trunkline_events.jetstream import JetStreamLog
+from trunkline_events.subjects import PULSE
+from trunkline_projections.folds import GATEWAY, Gateway
+from trunkline_projections.runner import View
+
+from trunkline_actors.bus import Bus
+from trunkline_actors.claims import Claims
+from trunkline_actors.dispatch import Pulse, encode
+from trunkline_actors.ledger import Ledger
+from trunkline_actors.shell import Shell
+from trunkline_actors.snapshots import KvSnapshots
+
+log = structlog.get_logger()
+
+PULSE_SECONDS = 1.0
+
+
+class Runtime:
+    """One process on the bus. `name` tells it apart from all others, in events and in `nats micro ls`."""
+
+    def __init__(self, connection: Connection, log_: JetStreamLog, claims: Claims, *, name: str, version: str) -> None:
+        self.name = name
+        self.version = version
+        self.clock: Callable[[], float] = time.time
+        self.connection = connection
+        self.log = log_
+        self.claims = claims
+        self.bus = Bus(connection)
+        self.snapshots = KvSnapshots(connection)
+        self.gateway: View[Gateway] = View(log_, GATEWAY, self.snapshots)
+        self.ledger = Ledger(log_)
+        self.shell = Shell(log_, self.clock)
+        self.roles: list[str] = []
+        self.open: dict[str, str] = {}
+        """Attempts under way in this process: attempt id → the router's reply subject, or empty."""
+        self._answered: list[str] = []
+        self._ids = NUID()
+        self._changed = asyncio.Event()
+        self._pulse: asyncio.Task[None] | None = None
+
+    @classmethod
+    async def start(cls, connection: Connection, *, name: str, version: str, replicas: int = 1) -> "Runtime":
+        """Open the log, catch up with it, and begin to tell of this process. Raises LogUnavailable."""
+        log_ = await JetStreamLog.open(connection, replicas=replicas)
+        self = cls(connection, log_, await Claims.open(connection, replicas), name=name, version=version)
+        await self.snapshots.open(replicas)
+        await self.bus.replies.open()
+        await self.gateway.start()
+        self.gateway.on_change.append(lambda _event: self._changed.set())
+        self._pulse = asyncio.create_task(self._beat())
+        return self
+
+    def new_id(self) -> str:
+        """An id that nobody else draws: 22 letters and digits."""
+        token: bytearray = self._ids.next()
+        return token.decode()
+
+    def answered(self, attempt_ids: Sequence[str]) -> None:
+        """The callers of these attempts have heard how they ended; a keeper need not care for them."""
+        for attempt_id in attempt_ids:
+            self.open.pop(attempt_id, None)
+        self._answered.extend(attempt_ids)
+
+    async def beat(self) -> None:
+        """Tell what this process has under way."""
+        answered, self._answered = self._answered, []
+        pulse = Pulse(
+            process=self.name,
+            roles=self.roles,
+            attempts=dict(self.open),
+            answered=answered,
+            position=self.gateway.position,
+        )
+        await self.bus.publish(PULSE, encode(pulse))
+
+    async def _beat(self) -> None:
+        while True:
+            self._changed.clear()
+            await self.beat()
+            # A change of the registry is told at once: whoever made it waits until all have read it.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(PULSE_SECONDS):
+                    await self._changed.wait()
+
+    async def stop(self) -> None:
+        """Say what is left to say and let go of the connection."""
+        if self._pulse:
+            self._pulse.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._pulse
+        await self.beat()
+        await self.gateway.stop()
+        await self.bus.replies.close()
+        await self.log.close()
+        await self.connection.close()

@@ -1,0 +1,75 @@
+"""Which attempts a keeper worries about, and for how long nobody has told of them. Pure."""
+
+from collections.abc import Iterable, Mapping
+
+from msgspec import Struct
+
+
+class Watched(Struct, kw_only=True):
+    """An attempt that may need rescue: it is open, or it has ended and its caller may not know.
+
+    `sequence` is where it was decided, `ended` where it ended; `unseen` counts seconds; `router` is where the router
+    that waits for it wants to hear how it went.
+    """
+
+    attempt_id: str
+    aggregate: str
+    sequence: int
+    deadline: float
+    ended: int | None = None
+    router: str = ""
+    unseen: float = 0.0
+
+
+class Watch:
+    """All attempts that are not known to be done with."""
+
+    def __init__(self) -> None:
+        self._watched: dict[str, Watched] = {}
+
+    def __len__(self) -> int:
+        return len(self._watched)
+
+    def decided(self, attempt_id: str, aggregate: str, sequence: int, deadline: float) -> None:
+        """An attempt began. Told twice, it counts once."""
+        if attempt_id not in self._watched:
+            self._watched[attempt_id] = Watched(
+                attempt_id=attempt_id, aggregate=aggregate, sequence=sequence, deadline=deadline
+            )
+
+    def ended(self, attempt_id: str, sequence: int) -> None:
+        """It ended in the log. Its process has a lease's time to say that the caller knows."""
+        watched = self._watched.get(attempt_id)
+        if watched is not None and watched.ended is None:
+            watched.ended = sequence
+            watched.unseen = 0.0
+
+    def seen(self, attempts: Mapping[str, str]) -> None:
+        """A living process has these under way; each names its router, where it is not the router itself."""
+        for attempt_id, router in attempts.items():
+            watched = self._watched.get(attempt_id)
+            if watched is not None:
+                watched.unseen = 0.0
+                watched.router = router or watched.router
+
+    def answered(self, attempt_ids: Iterable[str]) -> None:
+        """The callers of these have heard: there is nothing left to worry about."""
+        for attempt_id in attempt_ids:
+            self._watched.pop(attempt_id, None)
+
+    def forget_before(self, deadline: float) -> None:
+        """Ended attempts whose deadline is past: nobody waits for them."""
+        self._watched = {
+            name: one for name, one in self._watched.items() if one.ended is None or one.deadline >= deadline
+        }
+
+    def pass_time(self, seconds: float, lease: float) -> list[Watched]:
+        """Let time pass; what has gone unseen for a lease is given back, and no longer watched."""
+        lost = []
+        for watched in self._watched.values():
+            watched.unseen += seconds
+            if watched.unseen >= lease:
+                lost.append(watched)
+        for watched in lost:
+            del self._watched[watched.attempt_id]
+        return lost

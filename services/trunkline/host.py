@@ -1,0 +1,87 @@
+"""The roles a process can play, and how they are put together."""
+
+import os
+import socket
+from collections.abc import Sequence
+
+import structlog
+from trunkline_actors.adapters import Adapter
+from trunkline_actors.adapters.factory import KINDS, build
+from trunkline_actors.fleet import Fleet
+from trunkline_actors.keeper import KeeperActor
+from trunkline_actors.registrar import RegistryActor
+from trunkline_actors.router import RouterActor
+from trunkline_actors.runtime import Runtime
+from trunkline_actors.supervisor import Supervised
+from trunkline_actors.threads import ThreadsActor
+from trunkline_events.connection import Connection
+from trunkline_events.registry import Provider
+
+from trunkline import __version__, settings
+from trunkline.lifecycle import DRAIN_SECONDS
+
+log = structlog.get_logger()
+
+ROLES = ("registry", "router", "provider", "keeper")
+
+
+class Host:
+    """One process with its actors. Start it, and stop it in order: routers first, then what they depend on."""
+
+    def __init__(self, runtime: Runtime, roles: Sequence[str], only: frozenset[str] | None = None) -> None:
+        self.runtime = runtime
+        runtime.roles = list(roles)
+        self._routers: list[Supervised] = []
+        self._fleet: Fleet | None = None
+        self._others: list[Supervised] = []
+        if "provider" in roles:
+            self._fleet = Fleet(runtime, make_adapter, only)
+        if "router" in roles:
+            self._routers = [Supervised(lambda: RouterActor(runtime))]
+        if "registry" in roles:
+            self._others += [
+                Supervised(lambda: RegistryActor(runtime, frozenset(KINDS))),
+                Supervised(lambda: ThreadsActor(runtime)),
+            ]
+        if "keeper" in roles:
+            self._others.append(Supervised(lambda: KeeperActor(runtime)))
+
+    @classmethod
+    async def start(
+        cls, url: str, roles: Sequence[str], *, only: frozenset[str] | None = None, replicas: int = 1
+    ) -> "Host":
+        """Connect, catch up with the log, and serve. Raises Unreachable, LogUnavailable."""
+        name = f"{socket.gethostname()}-{os.getpid()}"
+        connection = await Connection.open(url, name=f"trunkline {' '.join(roles)} {name}")
+        try:
+            runtime = await Runtime.start(connection, name=name, version=__version__, replicas=replicas)
+        except BaseException:
+            await connection.close()
+            raise
+        host = cls(runtime, roles, only)
+        if host._fleet:
+            await host._fleet.start()
+        for supervised in (*host._others, *host._routers):
+            await supervised.start()
+        await runtime.beat()
+        log.info("process.serving", process=name, roles=list(roles), position=runtime.gateway.position)
+        return host
+
+    async def stop(self) -> None:
+        """Take nothing new, let everything end, and go."""
+        for supervised in self._routers:
+            await supervised.stop(DRAIN_SECONDS)
+        if self._fleet:
+            await self._fleet.stop(DRAIN_SECONDS)
+        for supervised in self._others:
+            await supervised.stop(DRAIN_SECONDS)
+        await self.runtime.stop()
+        log.info("process.stopped")
+
+
+def make_adapter(provider: Provider) -> Adapter:
+    """The adapter of a provider instance, with the secret it names."""
+    key = settings.secret(provider.secret)
+    if provider.secret and key is None:
+        log.warning("provider.secret_missing", provider=provider.id, reason=f"{provider.secret} is not set")
+    return build(provider.kind, provider.base_url, key, provider.headers, provider.timeout_s)

@@ -1,0 +1,117 @@
+"""Settings: a flag, else the environment, else `trunkline.yaml`, else the default. Only this reads the environment."""
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from msgspec import Struct, ValidationError, convert
+
+Durability = Literal["always", "process"]
+
+DEFAULT_NATS_PORT = 4222
+FILE = "trunkline.yaml"
+
+_REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::([^}]*))?\}")
+
+
+class BadSettings(Exception):
+    """A setting can't be used. The message names it and says where it came from."""
+
+
+class Settings(Struct, frozen=True, kw_only=True):
+    """What a process is started with. `nats` None: an embedded server, with its data in `data`."""
+
+    nats: str | None = None
+    data: Path = Path()
+    nats_port: int = DEFAULT_NATS_PORT
+    http_port: int | None = None
+    durability: Durability = "always"
+    workers: int = 0
+    replicas: int = 1
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+def default_data(environ: Mapping[str, str]) -> Path:
+    """Where data lies unless told otherwise: the user's own data folder, never a temporary one."""
+    home = environ.get("XDG_DATA_HOME") or str(Path("~/.local/share").expanduser())
+    return Path(home) / "trunkline"
+
+
+def load(flags: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> Settings:
+    """The settings in force. `flags` holds what was given on the command line; absent and None mean not given.
+
+    Raises BadSettings.
+    """
+    path = flags.get("config") or environ.get("TRUNKLINE_CONFIG")
+    merged: dict[str, Any] = {"data": str(default_data(environ)), **_from_file(path, environ)}
+    for name in Settings.__struct_fields__:
+        if (value := environ.get(f"TRUNKLINE_{name.upper()}")) is not None:
+            merged[name] = value
+    merged |= {name: value for name, value in flags.items() if value is not None and name in Settings.__struct_fields__}
+    try:
+        merged["data"] = Path(merged["data"]).expanduser().absolute()
+        return convert(merged, Settings, strict=False)
+    except (ValidationError, TypeError) as error:
+        raise BadSettings(f"{error}; see `trunkline up --help`") from error
+
+
+def _from_file(path: str | None, environ: Mapping[str, str]) -> dict[str, Any]:
+    chosen = Path(path or FILE)
+    if not chosen.exists():
+        if path:
+            raise BadSettings(f"there is no file {path}; give another one with --config")
+        return {}
+    import yaml
+
+    try:
+        loaded = yaml.safe_load(expand(chosen.read_text(encoding="utf-8"), environ))
+    except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
+        raise BadSettings(f"{chosen} can't be read: {error}") from error
+    if loaded is None:
+        return {}
+    if not isinstance(loaded, dict):
+        raise BadSettings(f"{chosen} must hold settings by name, like `durability: always`")
+    unknown = sorted(set(map(str, loaded)) - set(Settings.__struct_fields__))
+    if unknown:
+        raise BadSettings(
+            f"{chosen}: {unknown[0]!r} is not a setting; there are {', '.join(Settings.__struct_fields__)}"
+        )
+    return loaded
+
+
+def expand(text: str, environ: Mapping[str, str]) -> str:
+    """Replace `${NAME}` and `${NAME:default}`. Raises BadSettings for a name that is neither set nor has a default."""
+
+    def value(match: re.Match[str]) -> str:
+        name, default = match[1], match[2]
+        found = environ.get(name, default)
+        if found is None:
+            raise BadSettings(f"${{{name}}} is not set; set it, or write ${{{name}:default}}")
+        return found
+
+    return _REFERENCE.sub(value, text)
+
+
+def secret(reference: str | None, environ: Mapping[str, str] = os.environ) -> str | None:
+    """The secret that a reference such as `env:OPENAI_API_KEY` names; None where there is none."""
+    if reference is None:
+        return None
+    kind, _, name = reference.partition(":")
+    return environ.get(name) if kind == "env" else None
+
+
+def has_environment(name: str) -> bool:
+    """Whether the environment has a non-empty value of this name."""
+    return bool(os.environ.get(name))
+
+
+def client_url(environ: Mapping[str, str] = os.environ) -> str:
+    """Where a client connects unless told otherwise."""
+    return environ.get("TRUNKLINE_NATS") or f"nats://127.0.0.1:{DEFAULT_NATS_PORT}"
+
+
+def client_key(environ: Mapping[str, str] = os.environ) -> str | None:
+    """The API key a client sends unless told otherwise."""
+    return environ.get("TRUNKLINE_KEY") or None
