@@ -30,6 +30,8 @@ class Answering:
         self._dispatch = dispatch
         self._provider = provider
         self._listeners = listeners
+        self.served: list[str] = []
+        """The inboxes that have heard the end."""
         self._seq = 0
         self._sent: list[bytes] | None = [] if dispatch.claim else None
         self._sent_bytes = 0
@@ -40,7 +42,7 @@ class Answering:
     async def add(self, inbox: str) -> bool:
         """One more caller: it gets what was sent so far, then the rest like everybody.
 
-        False where what was sent is no longer remembered, so that this caller would get half an answer.
+        False where it would get half an answer: what was sent is no longer remembered, or the end is out already.
         """
         if inbox in self._listeners:
             return True
@@ -48,7 +50,7 @@ class Answering:
         while self._sent is not None and given < len(self._sent):
             given += 1
             await self._bus.publish(inbox, self._sent[given - 1], {headers.SEQ: str(given)})
-        if self._sent is None:
+        if self._sent is None or self.served:
             return False
         self._listeners.append(inbox)
         return True
@@ -76,14 +78,14 @@ class Answering:
             )
             await self._refuse(refused, fields)
             return
-        for inbox in self._listeners:
+        for inbox in self._everybody():
             await self._bus.publish(inbox, body, fields)
         await self._keep(fields, [body])
 
     async def end(self, decided: Decided) -> None:
         """Send the empty message that ends a stream."""
         fields = self._receipt(decided, stream=True)
-        for inbox in self._listeners:
+        for inbox in self._everybody():
             await self._bus.publish(inbox, b"", fields)
         await self._keep(fields, self._sent)
 
@@ -106,11 +108,16 @@ class Answering:
 
     async def _refuse(self, refused: Refused, fields: dict[str, str]) -> None:
         dispatch = self._dispatch
-        for inbox in self._listeners:
+        for inbox in self._everybody():
             await self._bus.refuse(inbox, refused, dispatch.operation, dispatch.request_id, fields)
             if dispatch.stream:
                 await self._bus.publish(inbox, b"", fields)
         await self._keep(fields, None)
+
+    def _everybody(self) -> list[str]:
+        """All who wait, as of now: whoever asks later is not one of them."""
+        self.served = list(self._listeners)
+        return self.served
 
     # -- receipts and memory ---------------------------------------------------------------------------------------
 

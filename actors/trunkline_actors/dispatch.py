@@ -42,7 +42,8 @@ class Dispatch(Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Outcome(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How an attempt went. `ended`: the caller has its answer or its error. `failed`: it has heard nothing yet.
 
-    `unserved` is the router's own word for an attempt that no process took.
+    `unserved` is the router's own word for an attempt that no process took. `served` lists the inboxes that heard the
+    end: one that asked for the same request a moment too late is not among them.
     """
 
     status: Literal["ended", "failed", "unserved"]
@@ -51,6 +52,7 @@ class Outcome(Struct, frozen=True, kw_only=True, omit_defaults=True):
     failure: FailureClass | None = None
     message: str = ""
     retry_after: float | None = None
+    served: list[str] = []
 
 
 class Join(Struct, frozen=True):

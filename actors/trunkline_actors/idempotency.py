@@ -31,6 +31,9 @@ class Settled(Struct, frozen=True):
     refused: Refused | None = None
 
 
+_LOST = Settled(Refused(code="unavailable", message="the answer was lost on its way; ask again with this request id"))
+
+
 class Idempotency:
     """Claims request ids for one router."""
 
@@ -56,7 +59,7 @@ class Idempotency:
         assert run.scope is not None
         run.leave_claim = True
         if held.claim.state == "answered":
-            return await self._replay(run, held.claim), None
+            return await self._replay(run.listeners[0], held.claim), None
         if await self._join(run):
             return Settled(), None
         # Whoever had it is gone. Take its place, then see in the log how far it came.
@@ -69,10 +72,22 @@ class Idempotency:
             taken = Taken(taken.revision, run.base)
         return settled, taken
 
-    async def _replay(self, run: Run, claim: Claim) -> Settled:
+    async def catch_up(self, run: Run, served: list[str]) -> None:
+        """Give the answer to those who asked for it when it was on its way already."""
+        if run.scope is None:
+            return
+        done = set(served)
+        for inbox in run.listeners:  # which may grow while we wait
+            if inbox in done:
+                continue
+            held = await self._runtime.claims.read(run.scope)
+            settled = await self._replay(inbox, held.claim) if held and held.claim.state == "answered" else _LOST
+            if settled.refused is not None:
+                await self._runtime.bus.refuse(inbox, settled.refused, "chat", run.request_id)
+
+    async def _replay(self, inbox: str, claim: Claim) -> Settled:
         if claim.messages is None:
             return Settled(_answered_before(claim.headers))
-        inbox = run.listeners[0]
         marked = {**claim.headers, headers.REPLAYED: "true"}
         streamed = headers.SEQ in claim.headers
         if not streamed:
@@ -113,7 +128,7 @@ class Idempotency:
         assert run.scope is not None
         held = await self._runtime.claims.read(run.scope)
         if held is not None and held.claim.state == "answered":
-            return await self._replay(run, held.claim)
+            return await self._replay(run.listeners[0], held.claim)
         cost = ending.cost_nanos if isinstance(ending, Metered | Orphaned) else 0
         return Settled(_answered_before({headers.MODEL: ending.model, "cost_nanos": str(cost)}))
 

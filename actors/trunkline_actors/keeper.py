@@ -157,7 +157,8 @@ class KeeperActor(ServiceActor):
             log.warning("keeper.orphaned", request=decision.request_id, attempt=decision.attempt_id)
             ending, sequence = cast("ThreadFact", decided.event), decided.sequence
             if watched.router:
-                outcome = Outcome(status="ended", books=books_of(ending), books_seq=sequence)
+                served = [decision.reply]
+                outcome = Outcome(status="ended", books=books_of(ending), books_seq=sequence, served=served)
                 await self.bus.publish(watched.router, encode(outcome))
         else:
             ended = await self._runtime.log.get(watched.ended)

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 
 import structlog
-from msgspec import Struct, field
+from msgspec import Struct, field, structs
 from trunkline_events import headers, subjects
 from trunkline_events.failure import Failure, FailureClass, UpstreamError
 from trunkline_events.refusal import Refused
@@ -141,6 +141,7 @@ class ProviderActor(ServiceActor):
             answering.close()
             running.stopped.set_result(None)
         if outcome.status == "ended":
+            outcome = structs.replace(outcome, served=answering.served)
             self._runtime.answered([dispatch.attempt_id])
         await self.bus.publish(delivery.reply, encode(outcome))
         return None

@@ -69,7 +69,7 @@ class _Chat(Struct):
 
 class _Embeddings(Struct):
     model: str
-    input: str | list[str] | list[int] | list[list[int]]
+    input: str | list[str | int | list[int]]
     metadata: _Metadata | None = None
     route: Route | None = None
 

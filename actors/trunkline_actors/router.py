@@ -123,6 +123,7 @@ class RouterActor(ServiceActor):
                 run.leave_claim = True  # it may yet be settled: only the log knows
                 return Refused(code="timeout", message="no answer came within the deadline", metadata=_tried(request))
             if outcome.status == "ended":
+                await self._idempotency.catch_up(run, outcome.served)
                 return None
             failure = _told(outcome, request, decided.event.model)
             late = self._runtime.clock() >= request.deadline

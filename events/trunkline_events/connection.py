@@ -84,7 +84,7 @@ class Connection:
     def on_reconnect(self, listener: Listener) -> Callable[[], None]:
         """Call `listener` after every reconnect; returns how to stop that."""
         self._listeners.append(listener)
-        return lambda: self._listeners.remove(listener)
+        return lambda: listener in self._listeners and self._listeners.remove(listener)
 
     async def _reconnected(self) -> None:
         log.info("nats.reconnected")
