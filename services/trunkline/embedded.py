@@ -83,7 +83,7 @@ class EmbeddedServer:
         self._max_payload = max_payload
         self._monitor_port = monitor_port
         self._memory_limit = memory_limit
-        self._on_restart = on_restart
+        self.on_restart = on_restart
         self._start_timeout = start_timeout
         self._binary = binary
         self._name = f"trunkline-{secrets.token_hex(4)}"  # tells our server from another one on the same port
@@ -275,7 +275,7 @@ class EmbeddedServer:
 
     async def _call_back(self) -> None:
         try:
-            result = self._on_restart() if self._on_restart is not None else None
+            result = self.on_restart() if self.on_restart is not None else None
             if inspect.isawaitable(result):
                 await result
         except Exception:

@@ -1,0 +1,50 @@
+"""What `trunkline up` says when it serves."""
+
+from trunkline import __version__
+from trunkline.embedded import EmbeddedServer
+from trunkline.host import ROLES, Host
+from trunkline.settings import DEFAULT_NATS_PORT, Settings
+
+_PROMISE = {
+    "always": "always: what is acknowledged is on disk",
+    "process": "process: survives a killed process, NOT a power cut",
+}
+
+
+def banner(
+    settings: Settings,
+    ephemeral: bool,
+    server: EmbeddedServer | None,
+    url: str,
+    host: Host,
+    seconds: float,
+    found: list[str],
+) -> list[str]:
+    """The lines, in order."""
+    if server is None:
+        data = f"kept by the server at {url}"
+    else:
+        where = "a temporary folder, gone at the end" if ephemeral else str(settings.data)
+        data = f"{where} ({_PROMISE[settings.durability]})"
+    actors = ", ".join(ROLES) + (f", in {settings.workers} workers" if settings.workers else "")
+    at = "" if url.endswith(f":{DEFAULT_NATS_PORT}") else f" --nats {url}"
+    rows = [
+        ("NATS", url),
+        ("HTTP", "not in this version"),
+        ("console", "not in this version"),
+        ("metrics", "not in this version"),
+        ("data", data),
+        ("actors", actors),
+        ("log", f"position {host.runtime.gateway.position}"),
+    ]
+    rows += [("found", line) for line in found]
+    return [
+        f"Trunkline {__version__}, ready in {seconds:.2f} s",
+        "",
+        *(f"  {name:<8} {value}" for name, value in rows),
+        "",
+        "Try:",
+        f'  trunkline chat "Hello!"{at}',
+        f"  trunkline events tail{at}",
+        "",
+    ]

@@ -1,0 +1,95 @@
+"""What a gateway with an empty registry begins with: a keyless scripted provider, and whatever else is at hand."""
+
+import asyncio
+import json
+import urllib.request
+from typing import Any
+
+import structlog
+
+from trunkline import settings
+from trunkline.client import Gateway
+from trunkline.errors import TrunklineError
+
+log = structlog.get_logger()
+
+OLLAMA = "http://127.0.0.1:11434"
+OPENAI_KEY = "OPENAI_API_KEY"
+_LOOK_SECONDS = 0.3
+
+# Priced, so that a first chat shows a cost; dearer than small real models, so that `auto` prefers those.
+_SCRIPTED = (
+    ("echo", "echo", {"input": "1.00", "output": "4.00"}),
+    (
+        "hello",
+        "say:Hello from Trunkline! Every word of this answer is accounted for.",
+        {"input": "2.00", "output": "8.00"},
+    ),
+    ("slow", "tokens:40@20", {"input": "2.00", "output": "8.00"}),
+)
+_OPENAI_MODELS = (("gpt-4.1", 1_047_576, 32_768), ("gpt-4.1-mini", 1_047_576, 32_768), ("gpt-4o-mini", 128_000, 16_384))
+
+
+async def first_models(gateway: Gateway) -> list[str]:
+    """Register what was found, if nothing is registered yet; a line for each provider, for the banner."""
+    if (await gateway.providers.list(limit=1))["providers"]:
+        return []
+    found = [await _scripted(gateway)]
+    if settings.has_environment(OPENAI_KEY):
+        found.append(await _openai(gateway))
+    names = await asyncio.to_thread(_ollama_models)
+    if names is not None:
+        found.append(await _ollama(gateway, names))
+    return found
+
+
+async def _scripted(gateway: Gateway) -> str:
+    await _register(gateway.providers, id="scripted", kind="scripted", local=True, reason="first start")
+    for name, upstream, price in _SCRIPTED:
+        await _register(
+            gateway.models, id=name, provider="scripted", upstream=upstream, price=price, reason="first start"
+        )
+    return "scripted: models echo, hello, slow (no key needed)"
+
+
+async def _openai(gateway: Gateway) -> str:
+    await _register(
+        gateway.providers, id="openai", kind="openai", secret=f"env:{OPENAI_KEY}", reason=f"{OPENAI_KEY} is set"
+    )
+    for name, window, output in _OPENAI_MODELS:
+        await _register(
+            gateway.models,
+            id=name,
+            provider="openai",
+            context_window=window,
+            max_output=output,
+            features=["tools", "vision", "json_schema"],
+            reason=f"{OPENAI_KEY} is set",
+        )
+    return f"openai: models {', '.join(name for name, _, _ in _OPENAI_MODELS)} ({OPENAI_KEY} is set)"
+
+
+async def _ollama(gateway: Gateway, names: list[str]) -> str:
+    await _register(gateway.providers, id="ollama", kind="ollama", base_url=OLLAMA, local=True, reason="it answers")
+    for name in names:
+        await _register(gateway.models, id=name, provider="ollama", features=["tools"], reason="it is there")
+    return f"ollama: {len(names)} models at {OLLAMA}"
+
+
+def _ollama_models() -> list[str] | None:
+    """The models of an Ollama server on its default port; None where there is none."""
+    try:
+        with urllib.request.urlopen(f"{OLLAMA}/api/tags", timeout=_LOOK_SECONDS) as answer:  # noqa: S310 - a constant address
+            tags = json.load(answer)
+        return [model["name"] for model in tags["models"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+async def _register(commands: Any, **arguments: Any) -> None:
+    """Two processes may start at once on one log: that the other was quicker is fine."""
+    try:
+        await commands.register(**arguments)
+    except TrunklineError as error:
+        if error.code != "conflict":
+            log.warning("bootstrap.not_registered", kind=error.code)

@@ -1,0 +1,28 @@
+"""The ready file: where everything is, for scripts that started us. Written atomically when all of it serves."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+
+class ReadyFile:
+    """`{"nats": "nats://…", "http": null, "pid": 1, "pids": {"nats-server": 2}}`; nothing is written without a path."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+
+    def write(self, nats: str, server: int | None, workers: Mapping[str, int]) -> None:
+        """Say where we are; also again, after the embedded server was started anew."""
+        if self._path is None:
+            return
+        pids = {"nats-server": server} if server is not None else {}
+        content = {"nats": nats, "http": None, "pid": os.getpid(), "pids": {**pids, **workers}}
+        beside = self._path.with_name(f".{self._path.name}.{os.getpid()}")
+        beside.write_text(json.dumps(content) + "\n", encoding="utf-8")
+        beside.replace(self._path)
+
+    def remove(self) -> None:
+        """We no longer serve."""
+        if self._path is not None:
+            self._path.unlink(missing_ok=True)

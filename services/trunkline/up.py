@@ -1,0 +1,139 @@
+"""`trunkline up` and `trunkline run`: composition roots. Settings, connect, run, drain."""
+
+import asyncio
+import contextlib
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import structlog
+from msgspec import Struct
+from trunkline_events.connection import Unreachable
+from trunkline_events.log import LogError
+
+from trunkline import bootstrap, client, lifecycle, telemetry
+from trunkline.banner import banner
+from trunkline.embedded import EmbeddedServer
+from trunkline.embedded_errors import EmbeddedServerError
+from trunkline.host import ROLES, Host
+from trunkline.ready import ReadyFile
+from trunkline.settings import Settings
+from trunkline.workers import Workers
+
+log = structlog.get_logger()
+
+UNAVAILABLE = 6
+FAILED = 1
+
+
+class CannotStart(Exception):
+    """The process can't serve. The message says why and what to do; `code` is the exit code."""
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class Up(Struct, frozen=True, kw_only=True):
+    """What `trunkline up` was asked for beyond the settings."""
+
+    ephemeral: bool = False
+    ready_file: Path | None = None
+
+
+def up(settings: Settings, asked: Up) -> int:
+    """Run the whole gateway until a signal; the exit code."""
+    telemetry.configure(settings.log_level)
+    return lifecycle.run(lambda: _up(settings, asked))
+
+
+def run_roles(settings: Settings, roles: Sequence[str], only: frozenset[str] | None, ready_file: Path | None) -> int:
+    """Run some roles on a bus that is there already, until a signal; the exit code."""
+    telemetry.configure(settings.log_level)
+    return lifecycle.run(lambda: _run_roles(settings, roles, only, ready_file))
+
+
+async def _up(settings: Settings, asked: Up) -> int:
+    began = time.monotonic()
+    with lifecycle.stop_on_signals() as stop:
+        try:
+            async with _bus(settings, asked) as (url, server):
+                ready = ReadyFile(asked.ready_file)
+                in_process = ROLES if not settings.workers else ("registry", "keeper")
+                host = await _host(url, in_process, settings, None)
+                workers = Workers(url, settings.workers)
+                await workers.start()
+                async with client.connect(url) as gateway:
+                    found = await bootstrap.first_models(gateway)
+                for line in banner(settings, asked.ephemeral, server, url, host, time.monotonic() - began, found):
+                    print(line, flush=True)  # noqa: T201 - the banner is what the command is asked for
+                if server is not None:
+                    server.on_restart = lambda: ready.write(url, server.pid, workers.pids)
+                ready.write(url, server.pid if server else None, workers.pids)
+                failed = server.failed if server else None
+                code = await _until_stopped(stop, failed)
+                ready.remove()
+                await workers.stop()
+                await host.stop()
+                return code
+        except (CannotStart, EmbeddedServerError) as error:
+            return _say(error)
+
+
+async def _run_roles(
+    settings: Settings, roles: Sequence[str], only: frozenset[str] | None, ready_file: Path | None
+) -> int:
+    with lifecycle.stop_on_signals() as stop:
+        url = settings.nats or f"nats://127.0.0.1:{settings.nats_port}"
+        try:
+            host = await _host(url, roles, settings, only)
+        except CannotStart as error:
+            return _say(error)
+        ready = ReadyFile(ready_file)
+        ready.write(url, None, {})
+        code = await _until_stopped(stop, None)
+        ready.remove()
+        await host.stop()
+        return code
+
+
+@asynccontextmanager
+async def _bus(settings: Settings, asked: Up) -> AsyncIterator[tuple[str, EmbeddedServer | None]]:
+    """The address of the bus: an outside one, or an embedded server that lives as long as this context."""
+    if settings.nats is not None:
+        yield settings.nats, None
+        return
+    with contextlib.ExitStack() as stack:
+        store = settings.data
+        if asked.ephemeral:
+            store = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="trunkline-")))
+        server = EmbeddedServer(store=store, port=settings.nats_port, durability=settings.durability)
+        async with server:
+            yield server.url, server
+
+
+async def _host(url: str, roles: Sequence[str], settings: Settings, only: frozenset[str] | None) -> Host:
+    try:
+        return await Host.start(url, roles, only=only, replicas=settings.replicas)
+    except (Unreachable, LogError) as error:
+        raise CannotStart(str(error), UNAVAILABLE) from error
+
+
+async def _until_stopped(stop: lifecycle.Stop, failed: "asyncio.Future[EmbeddedServerError] | None") -> int:
+    """Wait for a signal, or for the embedded server to be given up; the exit code."""
+    waiting = asyncio.create_task(stop.wait())
+    ends: list[asyncio.Future[Any]] = [waiting] if failed is None else [waiting, failed]
+    await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+    if failed is not None and failed.done() and not failed.cancelled():
+        waiting.cancel()
+        return _say(failed.result())
+    return 0
+
+
+def _say(error: Exception) -> int:
+    print(f"trunkline: {error}", file=sys.stderr, flush=True)  # noqa: T201 - a message for whoever started us
+    return error.code if isinstance(error, CannotStart) else FAILED
