@@ -16,7 +16,7 @@ from trunkline_events.thread import RouteDecided
 from trunkline_projections.threads import books_of
 
 from trunkline_actors import endings
-from trunkline_actors.dispatch import Dispatch, Join, Outcome, encode, outcome_decoder
+from trunkline_actors.dispatch import Dispatch, Join, Outcome, encode, outcome_decoder, pack
 from trunkline_actors.inflight import Run
 from trunkline_actors.ledger import end
 from trunkline_actors.pricing import Rate
@@ -62,11 +62,8 @@ class Courier:
         timer = loop.call_later(left, arrived.cancel)
         try:
             subject = subjects.provider_endpoint(event.provider, event.asked.operation)
-            fields = {
-                headers.REPLY: run.listeners[0],
-                headers.DISPATCH: headers.encode_value(encode(self._dispatch(run, request, decided)).decode()),
-            }
-            await self._bus.publish(subject, body, fields, reply)
+            dispatch = self._dispatch(run, request, decided)
+            await self._bus.publish(subject, pack(dispatch, body), {headers.REPLY: run.listeners[0]}, reply)
             outcome = await arrived
         except asyncio.CancelledError:
             if not arrived.cancelled():
@@ -90,7 +87,7 @@ class Courier:
             attempt=event.attempt,
             attempts=run.attempts,
             thread=run.thread,
-            books=books_of(event),
+            books=books_of(event, decided.sequence),
             books_seq=decided.sequence,
             operation=event.asked.operation,
             model=event.model,
@@ -118,7 +115,7 @@ class Courier:
             model=event.model,
             provider=event.provider,
             reserve_nanos=event.reserve_nanos,
-            books=books_of(event),
+            books=books_of(event, 0),
             traceparent=run.traceparent,
         )
         runtime = self._runtime

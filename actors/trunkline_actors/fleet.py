@@ -6,6 +6,7 @@ from collections.abc import Callable
 import structlog
 from trunkline_events.envelope import RecordedEvent
 from trunkline_events.registry import Provider
+from trunkline_events.tasks import end_task
 
 from trunkline_actors.adapters import Adapter
 from trunkline_actors.provider import ProviderActor
@@ -73,7 +74,5 @@ class Fleet:
 
     async def stop(self, timeout: float) -> None:
         """Let every attempt end."""
-        if self._task:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await end_task(self._task)
         await asyncio.gather(*(supervised.stop(timeout) for _, supervised in self._serving.values()))

@@ -18,6 +18,7 @@ from trunkline_events.log import LogError, Scope
 from trunkline_events.money import usd_from_nanos
 from trunkline_events.refusal import Refused
 from trunkline_events.subjects import PULSE
+from trunkline_events.tasks import end_task
 from trunkline_events.thread import AttemptFailed, Ending, Metered, Orphaned, RouteDecided, ThreadFact
 from trunkline_projections.attempts import Attempts
 from trunkline_projections.folds import ATTEMPTS
@@ -83,9 +84,7 @@ class KeeperActor(ServiceActor):
 
     async def quiesce(self) -> None:
         await super().quiesce()
-        if self._ticking:
-            self._ticking.cancel()
-            await asyncio.gather(self._ticking, return_exceptions=True)
+        await end_task(self._ticking)
         await self._lease.stop()
 
     async def stopped(self) -> None:
@@ -158,7 +157,7 @@ class KeeperActor(ServiceActor):
             ending, sequence = cast("ThreadFact", decided.event), decided.sequence
             if watched.router:
                 served = [decision.reply]
-                outcome = Outcome(status="ended", books=books_of(ending), books_seq=sequence, served=served)
+                outcome = Outcome(status="ended", books=books_of(ending, sequence), books_seq=sequence, served=served)
                 await self.bus.publish(watched.router, encode(outcome))
         else:
             ended = await self._runtime.log.get(watched.ended)
@@ -194,7 +193,7 @@ def _attempt(aggregate: str, decision: RouteDecided, traceparent: str | None) ->
         model=decision.model,
         provider=decision.provider,
         reserve_nanos=decision.reserve_nanos,
-        books=books_of(decision),
+        books=books_of(decision, 0),
         traceparent=traceparent,
     )
 

@@ -8,6 +8,7 @@ import structlog
 from nats.js import api
 from nats.js.kv import KeyValue
 from trunkline_events.subjects import LEASES_BUCKET
+from trunkline_events.tasks import end_task
 
 from trunkline_actors.runtime import Runtime
 
@@ -72,9 +73,7 @@ class Lease:
 
     async def stop(self) -> None:
         """Give it up, so that the next one leads at once."""
-        if self._task:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await end_task(self._task)
         if self.held and self._bucket is not None:
             self._until = 0.0
             try:

@@ -8,7 +8,7 @@ from weakref import WeakValueDictionary
 from trunkline_events.envelope import Event
 from trunkline_events.log import Log
 from trunkline_events.subjects import NO_THREAD
-from trunkline_events.thread import Books, ThreadFact
+from trunkline_events.thread import Books, ThreadEvent
 from trunkline_projections.threads import EMPTY, books_of
 
 from trunkline_actors.endings import Attempt, Ending
@@ -43,13 +43,13 @@ class Ledger:
         recorded = await self._log.last("thread", aggregate)
         if recorded is None:
             return EMPTY, 0, False
-        books = books_of(cast("ThreadFact", recorded.body))
+        books = books_of(cast("ThreadEvent", recorded.body), recorded.sequence)
         self.adopt(aggregate, books, recorded.sequence)
         return books, recorded.sequence, False
 
     def learn(self, aggregate: str, event: Event, sequence: int) -> None:
         if aggregate != NO_THREAD:
-            self.adopt(aggregate, books_of(cast("ThreadFact", event)), sequence)
+            self.adopt(aggregate, books_of(cast("ThreadEvent", event), sequence), sequence)
 
     def adopt(self, aggregate: str, books: Books, sequence: int) -> None:
         """Take over what another process says these books are, if it is newer than what we know."""
@@ -76,7 +76,7 @@ class OneRequest:
         return self._books, None, False
 
     def learn(self, aggregate: str, event: Event, sequence: int) -> None:
-        self._books = books_of(cast("ThreadFact", event))
+        self._books = books_of(cast("ThreadEvent", event), sequence)
 
 
 async def end(shell: Shell, ledger: Ledger, attempt: Attempt, ending: Ending, *, actor: str) -> Decided | None:

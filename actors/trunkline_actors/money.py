@@ -159,7 +159,16 @@ def close(books: Books, attempt_id: str, cost: int, usage: Usage, now: float) ->
 
 def fields(books: Books) -> dict[str, Any]:
     """The books as keyword arguments of the event that carries them."""
-    return {name: getattr(books, name) for name in Books.__struct_fields__}
+    return {
+        "settled_nanos": books.settled_nanos,
+        "reserved_nanos": books.reserved_nanos,
+        "limit_nanos": books.limit_nanos,
+        "window": books.window,
+        "period": books.period,
+        "config_seq": books.config_seq,
+        "tokens": books.tokens,
+        "open": books.open,
+    }
 
 
 def configure(

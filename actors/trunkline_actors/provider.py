@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable
+from typing import cast
 
 import structlog
 from msgspec import Struct, field, structs
@@ -10,6 +11,7 @@ from trunkline_events import headers, subjects
 from trunkline_events.failure import Failure, FailureClass, UpstreamError
 from trunkline_events.refusal import Refused
 from trunkline_events.registry import Provider
+from trunkline_events.thread import ThreadEvent
 from trunkline_events.usage import Usage
 from trunkline_projections.threads import books_of
 
@@ -17,7 +19,7 @@ from trunkline_actors import endings
 from trunkline_actors.adapters import Adapter, Call, Chunk
 from trunkline_actors.answers import Answering
 from trunkline_actors.bus import Delivery
-from trunkline_actors.dispatch import Dispatch, Outcome, dispatch_decoder, encode, join_decoder
+from trunkline_actors.dispatch import Dispatch, Outcome, encode, join_decoder, unpack
 from trunkline_actors.endings import Metering
 from trunkline_actors.inflight import ABORT_GRACE, abort_target, unknown_request
 from trunkline_actors.ledger import end
@@ -122,7 +124,7 @@ class ProviderActor(ServiceActor):
     # -- one attempt -----------------------------------------------------------------------------------------------
 
     async def _serve(self, delivery: Delivery) -> Refused | None:
-        dispatch = dispatch_decoder.decode(delivery.header(headers.DISPATCH) or "")
+        dispatch, body = unpack(delivery.data)
         if dispatch.attempt_id in self._running:
             return None
         listeners = [inbox for inbox in dispatch.listeners if self.bus.may_reply(inbox)]
@@ -135,7 +137,7 @@ class ProviderActor(ServiceActor):
         self._running[dispatch.attempt_id] = running
         self._runtime.open[dispatch.attempt_id] = delivery.reply
         try:
-            outcome = await self._settle(running, delivery.data)
+            outcome = await self._settle(running, body)
         finally:
             del self._running[dispatch.attempt_id]
             answering.close()
@@ -164,7 +166,8 @@ class ProviderActor(ServiceActor):
             if running.cut is None:
                 # The process is being cut while it drains: whatever was generated is settled all the same.
                 running.cut = "stopping"
-            running.work.uncancel()
+            while running.work.cancelling():
+                running.work.uncancel()
             return await self._aborted(running)
 
     async def _plain(self, running: Running, body: bytes) -> Outcome:
@@ -197,6 +200,8 @@ class ProviderActor(ServiceActor):
                     running.first = time.monotonic()
                 running.text_bytes += item.text_bytes
                 await running.answering.chunk(item.data)
+                if running.cut is not None:  # nats-py may have swallowed the cancellation
+                    raise asyncio.CancelledError
             else:
                 usage, finish = item.usage, item.finish
         decided = await self._record(running.dispatch, self._metering(running, usage, finish))
@@ -229,7 +234,7 @@ class ProviderActor(ServiceActor):
             failure=failure.kind,
             message=failure.message,
             retry_after=failure.retry_after,
-            books=books_of(decided.event),  # type: ignore[arg-type]  # an ending is a fact of a thread
+            books=books_of(cast("ThreadEvent", decided.event), decided.sequence),
             books_seq=decided.sequence,
         )
 
@@ -277,7 +282,7 @@ class ProviderActor(ServiceActor):
     def _ended(self, decided: Decided | None) -> Outcome:
         if decided is None:
             return Outcome(status="ended")
-        books = books_of(decided.event)  # type: ignore[arg-type]  # an ending is a fact of a thread
+        books = books_of(cast("ThreadEvent", decided.event), decided.sequence)
         return Outcome(status="ended", books=books, books_seq=decided.sequence)
 
     def _call(self, dispatch: Dispatch, body: bytes) -> Call:

@@ -162,7 +162,7 @@ class RouterActor(ServiceActor):
         if isinstance(decided, Refused):
             return decided
         if isinstance(decided.event, RequestRefused):
-            return money.over_budget(books_of(decided.event), decided.event.needed_nanos)
+            return money.over_budget(books_of(decided.event, decided.sequence), decided.event.needed_nanos)
         event = cast("RouteDecided", decided.event)
         model = moment.gateway.registry.models[event.model]
         run.attempt_ids.append(event.attempt_id)

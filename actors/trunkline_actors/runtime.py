@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import time
 from collections.abc import Callable, Sequence
 
@@ -10,6 +11,7 @@ from nats.nuid import NUID
 from trunkline_events.connection import Connection
 from trunkline_events.jetstream import JetStreamLog
 from trunkline_events.subjects import PULSE
+from trunkline_events.tasks import end_task
 from trunkline_projections.folds import GATEWAY, Gateway
 from trunkline_projections.runner import View
 
@@ -44,7 +46,8 @@ class Runtime:
         self.open: dict[str, str] = {}
         """Attempts under way in this process: attempt id → the router's reply subject, or empty."""
         self._answered: list[str] = []
-        self._ids = NUID()
+        self._own = NUID().next().decode()
+        self._numbers = itertools.count(1)
         self._changed = asyncio.Event()
         self._pulse: asyncio.Task[None] | None = None
 
@@ -61,9 +64,8 @@ class Runtime:
         return self
 
     def new_id(self) -> str:
-        """An id that nobody else draws: 22 letters and digits."""
-        token: bytearray = self._ids.next()
-        return token.decode()
+        """An id that nobody else draws: 22 letters and digits of this process, then a number."""
+        return f"{self._own}{next(self._numbers)}"
 
     def answered(self, attempt_ids: Sequence[str]) -> None:
         """The callers of these attempts have heard how they ended; a keeper need not care for them."""
@@ -94,10 +96,7 @@ class Runtime:
 
     async def stop(self) -> None:
         """Say what is left to say and let go of the connection."""
-        if self._pulse:
-            self._pulse.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._pulse
+        await end_task(self._pulse)
         await self.beat()
         await self.gateway.stop()
         await self.bus.replies.close()

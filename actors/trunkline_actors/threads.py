@@ -7,7 +7,7 @@ from trunkline_events import headers, subjects
 from trunkline_events.envelope import RecordedEvent
 from trunkline_events.money import usd_from_nanos
 from trunkline_events.refusal import Refused
-from trunkline_events.thread import Books, ThreadFact, Window
+from trunkline_events.thread import Books, ThreadEvent, Window
 from trunkline_projections.threads import books_of
 
 from trunkline_actors import money
@@ -71,7 +71,7 @@ class ThreadsActor(ServiceActor):
         if isinstance(decided, Refused):
             return decided
         assert decided is not None
-        books = books_of(cast("ThreadFact", decided.event))
+        books = books_of(cast("ThreadEvent", decided.event), decided.sequence)
         return _shown(given.thread_id, books, decided.sequence)
 
     async def _get(self, given: ThreadId, delivery: Delivery) -> Reply:
@@ -95,7 +95,7 @@ class ThreadsActor(ServiceActor):
         }
 
     def _show(self, recorded: RecordedEvent) -> dict[str, Any]:
-        books = money.turn(books_of(cast("ThreadFact", recorded.body)), self._runtime.clock())
+        books = money.turn(books_of(cast("ThreadEvent", recorded.body), recorded.sequence), self._runtime.clock())
         return _shown(recorded.aggregate, books, recorded.sequence)
 
 

@@ -34,6 +34,46 @@ def _without_password(url: str) -> str:
     return f"{scheme}://{rest.rpartition('@')[2]}" if scheme else rest.rpartition("@")[2]
 
 
+class QuickClient(Client):  # type: ignore[misc]  # nats-py is not typed
+    """nats-py's client with a faster way to write headers, where their names are ours and known to be good.
+
+    nats-py checks each name by regular expression and translates each value a character at a time, which was a sixth
+    of the gateway's CPU time. Names are checked once here, and values only for what could end a header line.
+    """
+
+    async def _send_publish(
+        self, subject: str, reply: str, payload: bytes, payload_size: int, headers: dict[str, Any] | None
+    ) -> None:
+        if not headers or not _GOOD_NAMES.issuperset(headers):
+            await super()._send_publish(subject, reply, payload, payload_size, headers)
+            _GOOD_NAMES.update(headers or ())
+            return
+        lines = ["NATS/1.0"]
+        for name, value in headers.items():
+            if "\r" in value or "\n" in value:
+                value = value.replace("\r", " ").replace("\n", " ")
+            lines.append(f"{name}: {value}")
+        head = "\r\n".join(lines).encode() + b"\r\n\r\n"
+        size = len(head)
+        command = b"HPUB %b %b %d %d\r\n%b%b\r\n" % (
+            subject.encode(),
+            reply.encode(),
+            size,
+            size + payload_size,
+            head,
+            payload,
+        )
+        self.stats["out_msgs"] += 1
+        self.stats["out_bytes"] += payload_size
+        await self._send_command(command)
+        if self._flush_queue is not None and self._flush_queue.empty():
+            await self._flush_pending()
+
+
+_GOOD_NAMES: set[str] = set()
+"""Header names that nats-py has checked and written."""
+
+
 class Connection:
     """A NATS client that keeps reconnecting until closed. `nats` is nats-py's client, for publish and subscribe."""
 
@@ -44,7 +84,7 @@ class Connection:
     @classmethod
     async def open(cls, url: str, *, name: str, timeout: float = 3.0, inbox_prefix: str = "_INBOX") -> "Connection":
         """Connect, or raise Unreachable after `timeout` seconds. `url` may hold several addresses, comma-separated."""
-        client = Client()
+        client = QuickClient()
         connection = cls(client)
         turn = itertools.count()
 
@@ -84,7 +124,12 @@ class Connection:
     def on_reconnect(self, listener: Listener) -> Callable[[], None]:
         """Call `listener` after every reconnect; returns how to stop that."""
         self._listeners.append(listener)
-        return lambda: listener in self._listeners and self._listeners.remove(listener)
+
+        def forget() -> None:
+            if listener in self._listeners:
+                self._listeners.remove(listener)
+
+        return forget
 
     async def _reconnected(self) -> None:
         log.info("nats.reconnected")

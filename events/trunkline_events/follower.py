@@ -23,6 +23,7 @@ from trunkline_events import headers, subjects
 from trunkline_events.connection import Connection
 from trunkline_events.envelope import RecordedEvent
 from trunkline_events.log import Handler
+from trunkline_events.tasks import end_task
 
 log = structlog.get_logger()
 
@@ -84,9 +85,7 @@ class StreamFollower:
         self._stopped = True
         if self._unlisten:
             self._unlisten()
-        if self._keeper:
-            self._keeper.cancel()
-            await asyncio.gather(self._keeper, return_exceptions=True)
+        await end_task(self._keeper)
         await self._unsubscribe()
         for _, _, future in self._waiting:
             future.cancel()

@@ -1,6 +1,5 @@
 """Header names, and how any text becomes a header value."""
 
-import re
 from urllib.parse import quote, unquote
 
 MSG_ID = "Nats-Msg-Id"
@@ -19,7 +18,6 @@ THREAD = "Trunkline-Thread"
 REQUEST = "Trunkline-Request"
 KEY = "Trunkline-Key"
 REPLY = "Trunkline-Reply"
-DISPATCH = "Trunkline-Dispatch"
 REPLAYED = "Trunkline-Replayed"
 
 SEQ = "Trunkline-Seq"
@@ -31,15 +29,13 @@ EVENT = "Trunkline-Event"
 FINISH = "Trunkline-Finish"
 USAGE = "Trunkline-Usage"
 
-_PRINTABLE = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?")
-
 
 def encode_value(text: str) -> str:
     """Text as a header value: as it is where it is printable ASCII, else percent-encoded.
 
     What is printable but would be read back as something else (`a%41`) is encoded too, so that every text survives.
     """
-    if _PRINTABLE.fullmatch(text) and ("%" not in text or unquote(text) == text):
+    if text.isascii() and text.isprintable() and text.strip() == text and ("%" not in text or unquote(text) == text):
         return text
     return quote(text, safe=" !#$&'()*+,/:;=?@[]{}\"<>|^`\\") if text.strip() == text else quote(text, safe="")
 

@@ -6,6 +6,7 @@ Wire formats: headers and acknowledgements as in NATS ADR-22 (publish), ADR-31 (
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -69,7 +70,13 @@ def stream_config(replicas: int = 1) -> api.StreamConfig:
 
 def format_time(seconds: float) -> str:
     """Unix time as RFC 3339 in UTC, to the microsecond."""
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    micros = round(seconds * 1_000_000)
+    return f"{_second(micros // 1_000_000)}.{micros % 1_000_000:06d}Z"
+
+
+@lru_cache(maxsize=8)
+def _second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def parse_time(text: str) -> float:

@@ -8,6 +8,7 @@ from trunkline_events.codec import CODEC, Codec
 from trunkline_events.envelope import NewEvent, RecordedEvent
 from trunkline_events.log import ALL, Appended, Conflict, Handler, Scope
 from trunkline_events.subjects import log_subject
+from trunkline_events.tasks import end_task
 
 
 class MemoryLog:
@@ -121,5 +122,4 @@ class _MemoryFollower:
             await self._grown.wait_for(lambda: self._index >= sequence)
 
     async def stop(self) -> None:
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
+        await end_task(self._task)

@@ -101,4 +101,7 @@ def provider_endpoint(instance: str, name: str) -> str:
 
 def is_inbox(reply: str, prefixes: tuple[str, ...] = (INBOX,)) -> bool:
     """Whether we may write to this reply subject: only below an inbox prefix, and never to a wildcard."""
-    return any(reply.startswith(f"{prefix}.") for prefix in prefixes) and _REPLY.fullmatch(reply) is not None
+    for prefix in prefixes:
+        if reply.startswith(prefix) and reply[len(prefix) : len(prefix) + 1] == ".":
+            return _REPLY.fullmatch(reply) is not None
+    return False

@@ -16,6 +16,7 @@ from trunkline_events.thread import (
     RequestRefused,
     RouteDecided,
     ThreadConfigured,
+    ThreadEvent,
     ThreadFact,
     UsageRecorded,
 )
@@ -24,12 +25,19 @@ from trunkline_events.usage import Usage
 EMPTY = Books()
 CATEGORIES = ("thread",)
 
-_FIELDS = Books.__struct_fields__
 
-
-def books_of(fact: ThreadFact) -> Books:
-    """The books that this event carries: the thread's state, where it is the thread's last event."""
-    return Books(**{name: getattr(fact, name) for name in _FIELDS})
+def books_of(fact: ThreadEvent, sequence: int) -> Books:
+    """The books after this event at `sequence`: the thread's state, where it is the thread's last event."""
+    return Books(
+        settled_nanos=fact.settled_nanos,
+        reserved_nanos=fact.reserved_nanos,
+        limit_nanos=fact.limit_nanos,
+        window=fact.window,
+        period=fact.period,
+        config_seq=sequence if isinstance(fact, ThreadConfigured) else fact.config_seq,
+        tokens=fact.tokens,
+        open=fact.open,
+    )
 
 
 class ModelUse(Struct, frozen=True, kw_only=True):

@@ -6,6 +6,7 @@ import signal
 import sys
 
 import structlog
+from trunkline_events.tasks import end_task
 
 from trunkline.lifecycle import DRAIN_SECONDS
 
@@ -53,8 +54,7 @@ class Workers:
     async def stop(self) -> None:
         """Let them finish what they have, then end them."""
         for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+            await end_task(task)
         living = [process for process in self._processes.values() if process.returncode is None]
         for process in living:
             with contextlib.suppress(ProcessLookupError):

