@@ -5,10 +5,10 @@ from collections.abc import Callable
 from typing import cast
 
 import msgspec
-from nats.aio.client import Msg
 from trunkline_events import headers
 from trunkline_events.failure import Failure, answer_for
 from trunkline_events.money import usd_from_nanos
+from trunkline_events.quick import Reply
 from trunkline_events.refusal import Refused
 from trunkline_events.thread import Metered
 
@@ -161,7 +161,7 @@ class Answering:
     # -- callers that went away ------------------------------------------------------------------------------------
 
     def _probe(self, inbox: str) -> str:
-        def heard(message: Msg) -> None:
+        def heard(message: Reply) -> None:
             if (message.headers or {}).get(headers.STATUS) == "503" and inbox in self._listeners:
                 self._listeners.remove(inbox)
                 if not self._listeners:

@@ -9,9 +9,9 @@ import asyncio
 import msgspec
 import structlog
 from msgspec import Struct
-from nats.aio.client import Msg
 from trunkline_events import headers, subjects
 from trunkline_events.failure import Failure, FailureClass
+from trunkline_events.quick import Reply
 from trunkline_events.thread import RouteDecided
 from trunkline_projections.threads import books_of
 
@@ -51,7 +51,7 @@ class Courier:
         loop = asyncio.get_running_loop()
         arrived: asyncio.Future[Outcome] = loop.create_future()
 
-        def settle(message: Msg) -> None:
+        def settle(message: Reply) -> None:
             if not arrived.done():
                 arrived.set_result(_read(message))
 
@@ -128,7 +128,7 @@ class Courier:
         await self._bus.publish(subjects.JOIN, encode(Join(scope, inbox)), reply=self._bus.nats.new_inbox())
 
 
-def _read(message: Msg) -> Outcome:
+def _read(message: Reply) -> Outcome:
     fields = message.headers or {}
     if fields.get(headers.STATUS) == "503" or headers.ERROR_CODE in fields:
         return Outcome(status="unserved", message="no process serves this provider right now")

@@ -9,7 +9,9 @@ from typing import Any
 
 import nats.errors
 import structlog
-from nats.aio.client import Client, Msg, Server
+from nats.aio.client import Server
+
+from trunkline_events.quick import QuickClient, Reply
 
 log = structlog.get_logger()
 
@@ -34,50 +36,10 @@ def _without_password(url: str) -> str:
     return f"{scheme}://{rest.rpartition('@')[2]}" if scheme else rest.rpartition("@")[2]
 
 
-class QuickClient(Client):  # type: ignore[misc]  # nats-py is not typed
-    """nats-py's client with a faster way to write headers, where their names are ours and known to be good.
-
-    nats-py checks each name by regular expression and translates each value a character at a time, which was a sixth
-    of the gateway's CPU time. Names are checked once here, and values only for what could end a header line.
-    """
-
-    async def _send_publish(
-        self, subject: str, reply: str, payload: bytes, payload_size: int, headers: dict[str, Any] | None
-    ) -> None:
-        if not headers or not _GOOD_NAMES.issuperset(headers):
-            await super()._send_publish(subject, reply, payload, payload_size, headers)
-            _GOOD_NAMES.update(headers or ())
-            return
-        lines = ["NATS/1.0"]
-        for name, value in headers.items():
-            if "\r" in value or "\n" in value:
-                value = value.replace("\r", " ").replace("\n", " ")
-            lines.append(f"{name}: {value}")
-        head = "\r\n".join(lines).encode() + b"\r\n\r\n"
-        size = len(head)
-        command = b"HPUB %b %b %d %d\r\n%b%b\r\n" % (
-            subject.encode(),
-            reply.encode(),
-            size,
-            size + payload_size,
-            head,
-            payload,
-        )
-        self.stats["out_msgs"] += 1
-        self.stats["out_bytes"] += payload_size
-        await self._send_command(command)
-        if self._flush_queue is not None and self._flush_queue.empty():
-            await self._flush_pending()
-
-
-_GOOD_NAMES: set[str] = set()
-"""Header names that nats-py has checked and written."""
-
-
 class Connection:
     """A NATS client that keeps reconnecting until closed. `nats` is nats-py's client, for publish and subscribe."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: QuickClient) -> None:
         self.nats = client
         self._listeners: list[Listener] = []
 
@@ -154,20 +116,20 @@ class Replies:
     def __init__(self, connection: Connection) -> None:
         self._nats = connection.nats
         self._prefix = f"{connection.nats.new_inbox()}."
-        self._waiting: dict[str, Callable[[Msg], None]] = {}
+        self._waiting: dict[str, Callable[[Reply], None]] = {}
         self._tokens = itertools.count(1)
         self._subscription: Any = None
 
     async def open(self) -> None:
         """Subscribe. Call once, before the first `expect`."""
-        self._subscription = await self._nats.subscribe(f"{self._prefix}*", cb=self._arrived)
+        self._subscription = await self._nats.subscribe_directly(f"{self._prefix}*", self._arrived)
 
-    async def _arrived(self, message: Msg) -> None:
-        handle = self._waiting.get(message.subject[len(self._prefix) :])
+    def _arrived(self, subject: str, reply: Reply) -> None:
+        handle = self._waiting.get(subject[len(self._prefix) :])
         if handle is not None:
-            handle(message)
+            handle(reply)
 
-    def expect(self, handle: Callable[[Msg], None]) -> str:
+    def expect(self, handle: Callable[[Reply], None]) -> str:
         """A fresh reply subject; each message on it goes to `handle` until `forget`. Late ones are dropped."""
         token = str(next(self._tokens))
         self._waiting[token] = handle

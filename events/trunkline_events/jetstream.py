@@ -22,6 +22,7 @@ from trunkline_events.connection import Connection, Replies
 from trunkline_events.envelope import NewEvent, RecordedEvent, Unknown
 from trunkline_events.follower import StreamFollower
 from trunkline_events.log import ALL, Appended, Conflict, Handler, LogRefused, LogUnavailable, Scope
+from trunkline_events.quick import Reply
 
 log = structlog.get_logger()
 
@@ -135,9 +136,9 @@ class JetStreamLog:
     async def _publish(self, subject: str, body: bytes, envelope: dict[str, str], wait: float) -> _Ack | None:
         """The stream's answer, or None where none came."""
         loop = asyncio.get_running_loop()
-        arrived: asyncio.Future[Msg | None] = loop.create_future()
+        arrived: asyncio.Future[Reply | None] = loop.create_future()
 
-        def settle(message: Msg | None) -> None:
+        def settle(message: Reply | None) -> None:
             if not arrived.done():
                 arrived.set_result(message)
 

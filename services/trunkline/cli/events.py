@@ -7,11 +7,18 @@ import sys
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
+from datetime import datetime
+from typing import Any
 
 import msgspec
-from trunkline_events.envelope import RecordedEvent
+from trunkline_events import subjects
+from trunkline_events.envelope import RecordedEvent, Unknown
+from trunkline_events.jetstream import JetStreamLog, format_time
 from trunkline_events.log import Scope
+from trunkline_events.money import usd_from_nanos
 
+from trunkline.cli.failures import UsageError
+from trunkline.cli.output import emit, plain, show, styled
 from trunkline.cli.session import with_gateway
 from trunkline.client import Gateway
 
@@ -153,11 +160,9 @@ def _json_line(event: RecordedEvent) -> None:
 def _human_line(event: RecordedEvent) -> None:
     clock = datetime.fromtimestamp(event.time).astimezone().strftime("%H:%M:%S.%f")[:-3]
     name = event.type.removeprefix(f"{event.category}.").rpartition(".")[0] or event.type
-    head = f"{event.sequence:>8}  {styled(clock, 'dim', sys.stdout)}  "
-    told = plain(f"{digest(event)}", sys.stdout)
-    show(
-        f"{head}{styled(f'{event.category} {name:<16}', 'cyan', sys.stdout)}  {plain(event.aggregate, sys.stdout)}  {told}"
-    )
+    kind = styled(f"{event.category} {name:<16}", "cyan", sys.stdout)
+    told = plain(f"{event.aggregate}  {digest(event)}", sys.stdout)
+    show(f"{event.sequence:>8}  {styled(clock, 'dim', sys.stdout)}  {kind}  {told}".rstrip())
 
 
 # -- what was asked ----------------------------------------------------------------------------------------------------
