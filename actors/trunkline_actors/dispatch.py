@@ -82,9 +82,28 @@ class Pulse(Struct, frozen=True, kw_only=True):
 
 _dispatch_decoder = msgspec.json.Decoder(Dispatch)
 outcome_decoder = msgspec.json.Decoder(Outcome)
-join_decoder = msgspec.json.Decoder(Join)
-pulse_decoder = msgspec.json.Decoder(Pulse)
+_join_decoder = msgspec.json.Decoder(Join)
+_pulse_decoder = msgspec.json.Decoder(Pulse)
 encode = msgspec.json.Encoder().encode
+
+
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
+def read_join(data: bytes) -> Join | None:
+    """Who wants to join what; None where it is unreadable, which nobody answers: only who has the request does."""
+    try:
+        return _join_decoder.decode(data)
+    except _UNREADABLE:
+        return None
+
+
+def read_pulse(data: bytes) -> Pulse | None:
+    """What a process has under way; None where it is unreadable."""
+    try:
+        return _pulse_decoder.decode(data)
+    except _UNREADABLE:
+        return None
 
 
 def pack(dispatch: Dispatch, body: bytes) -> bytes:
@@ -92,7 +111,10 @@ def pack(dispatch: Dispatch, body: bytes) -> bytes:
     return b"%b\n%b" % (encode(dispatch), body)
 
 
-def unpack(data: bytes) -> tuple[Dispatch, bytes]:
-    """What `pack` put together. Raises msgspec.DecodeError."""
+def unpack(data: bytes) -> tuple[Dispatch, bytes] | None:
+    """What `pack` put together; None for anything else."""
     line, _, body = data.partition(b"\n")
-    return _dispatch_decoder.decode(line), body
+    try:
+        return _dispatch_decoder.decode(line), body
+    except _UNREADABLE:
+        return None

@@ -94,7 +94,7 @@ def abort_target(data: bytes) -> str | Refused:
     """Which request an abort means."""
     try:
         return msgspec.json.decode(data, type=_Abort).request_id
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         return Refused(code="invalid_request", message=f'send {{"request_id": "…"}}: {error}', param="request_id")
 
 

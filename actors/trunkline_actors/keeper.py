@@ -9,7 +9,6 @@ import asyncio
 import time
 from typing import Any, cast
 
-import msgspec
 import structlog
 from nats.aio.client import Msg
 from trunkline_events import headers
@@ -26,7 +25,7 @@ from trunkline_projections.runner import View
 from trunkline_projections.threads import books_of
 
 from trunkline_actors import endings
-from trunkline_actors.dispatch import Outcome, encode, pulse_decoder
+from trunkline_actors.dispatch import Outcome, encode, read_pulse
 from trunkline_actors.lease import Lease
 from trunkline_actors.ledger import end
 from trunkline_actors.micro import Endpoint, ServiceActor
@@ -103,9 +102,8 @@ class KeeperActor(ServiceActor):
             self._watch.ended(body.attempt_id, event.sequence)
 
     async def _heard(self, message: Msg) -> None:
-        try:
-            pulse = pulse_decoder.decode(message.data)
-        except msgspec.DecodeError:
+        pulse = read_pulse(message.data)
+        if pulse is None:
             return
         self._watch.seen(pulse.attempts)
         self._watch.answered(pulse.answered)
@@ -155,7 +153,7 @@ class KeeperActor(ServiceActor):
                 return
             log.warning("keeper.orphaned", request=decision.request_id, attempt=decision.attempt_id)
             ending, sequence = cast("ThreadFact", decided.event), decided.sequence
-            if watched.router:
+            if watched.router and self.bus.may_reply(watched.router):
                 served = [decision.reply]
                 outcome = Outcome(status="ended", books=books_of(ending, sequence), books_seq=sequence, served=served)
                 await self.bus.publish(watched.router, encode(outcome))

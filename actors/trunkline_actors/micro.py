@@ -93,9 +93,9 @@ class ServiceActor(AsyncioActor):
             try:
                 self.actor_ref.tell((endpoint, delivery))
             except MailboxFull:
-                await self.bus.refuse(delivery.reply, _FULL, endpoint.name, None)
+                await self._decline(endpoint, delivery, _FULL)
             except pykka.ActorDeadError:  # and its successor is not listening yet
-                await self.bus.refuse(delivery.reply, STOPPING, endpoint.name, None)
+                await self._decline(endpoint, delivery, STOPPING)
 
         return receive
 
@@ -126,7 +126,12 @@ class ServiceActor(AsyncioActor):
 
     async def turn_away(self, message: tuple[Endpoint, Delivery]) -> None:
         endpoint, delivery = message
-        await self.bus.refuse(delivery.reply, STOPPING, endpoint.name, delivery.header("Trunkline-Request"))
+        await self._decline(endpoint, delivery, STOPPING)
+
+    async def _decline(self, endpoint: Endpoint, delivery: Delivery, refused: Refused) -> None:
+        # Where every replica hears a message, one that can't look at it leaves the answer to those that can.
+        if endpoint.queue:
+            await self.bus.refuse(delivery.reply, refused, endpoint.name, delivery.header("Trunkline-Request"))
 
     async def quiesce(self) -> None:
         """Take no more messages; those the server sent already are put in the mailbox first, and none is lost."""

@@ -19,7 +19,7 @@ from trunkline_actors import endings
 from trunkline_actors.adapters import Adapter, Call, Chunk
 from trunkline_actors.answers import Answering
 from trunkline_actors.bus import Delivery
-from trunkline_actors.dispatch import Dispatch, Outcome, encode, join_decoder, unpack
+from trunkline_actors.dispatch import Dispatch, Outcome, encode, read_join, unpack
 from trunkline_actors.endings import Metering
 from trunkline_actors.inflight import ABORT_GRACE, abort_target, unknown_request
 from trunkline_actors.ledger import end
@@ -108,8 +108,8 @@ class ProviderActor(ServiceActor):
         return None
 
     async def _join(self, delivery: Delivery) -> Refused | None:
-        join = join_decoder.decode(delivery.data)
-        if not self.bus.may_reply(join.inbox):
+        join = read_join(delivery.data)
+        if join is None or not self.bus.may_reply(join.inbox):
             return None
         for running in list(self._running.values()):
             if running.dispatch.claim == join.scope and await running.answering.add(join.inbox):
@@ -124,7 +124,10 @@ class ProviderActor(ServiceActor):
     # -- one attempt -----------------------------------------------------------------------------------------------
 
     async def _serve(self, delivery: Delivery) -> Refused | None:
-        dispatch, body = unpack(delivery.data)
+        unpacked = unpack(delivery.data)
+        if unpacked is None:
+            return Refused(code="invalid_request", message=f"only routers send here; send chats to {subjects.CHAT}")
+        dispatch, body = unpacked
         if dispatch.attempt_id in self._running:
             return None
         listeners = [inbox for inbox in dispatch.listeners if self.bus.may_reply(inbox)]

@@ -7,11 +7,10 @@ the log before it serves, and one that has not been heard of for three pulses is
 import asyncio
 from typing import Any
 
-import msgspec
 from nats.aio.client import Msg
 from trunkline_events.subjects import PULSE
 
-from trunkline_actors.dispatch import pulse_decoder
+from trunkline_actors.dispatch import read_pulse
 from trunkline_actors.runtime import PULSE_SECONDS, Runtime
 
 FORGOTTEN = 3 * PULSE_SECONDS
@@ -37,9 +36,8 @@ class Readers:
             await self._subscription.unsubscribe()
 
     async def _heard(self, message: Msg) -> None:
-        try:
-            pulse = pulse_decoder.decode(message.data)
-        except msgspec.DecodeError:
+        pulse = read_pulse(message.data)
+        if pulse is None:
             return
         self._positions[pulse.process] = (pulse.position, asyncio.get_running_loop().time())
         moved, self._moved = self._moved, asyncio.Event()

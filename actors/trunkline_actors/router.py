@@ -17,7 +17,7 @@ from trunkline_actors.bus import Delivery
 from trunkline_actors.catalogue import lookup
 from trunkline_actors.claims import Claim, scope_of
 from trunkline_actors.courier import Courier, DecidedRoute
-from trunkline_actors.dispatch import Outcome, join_decoder
+from trunkline_actors.dispatch import Outcome, read_join
 from trunkline_actors.idempotency import Idempotency
 from trunkline_actors.inflight import InFlight, Run
 from trunkline_actors.micro import Endpoint, ServiceActor
@@ -64,8 +64,8 @@ class RouterActor(ServiceActor):
         return await self._runs.abort(self.bus, delivery)
 
     async def _join(self, delivery: Delivery) -> Refused | None:
-        join = join_decoder.decode(delivery.data)
-        if self._runs.listen(join.scope, join.inbox):
+        join = read_join(delivery.data)
+        if join and self.bus.may_reply(join.inbox) and self._runs.listen(join.scope, join.inbox):
             await self.bus.publish(delivery.reply, b'{"ok":true}')
         return None
 
@@ -162,6 +162,7 @@ class RouterActor(ServiceActor):
         if isinstance(decided, Refused):
             return decided
         if isinstance(decided.event, RequestRefused):
+            run.base += 1  # its event has this attempt's id, which the next run of this request must not use again
             return money.over_budget(books_of(decided.event, decided.sequence), decided.event.needed_nanos)
         event = cast("RouteDecided", decided.event)
         model = moment.gateway.registry.models[event.model]

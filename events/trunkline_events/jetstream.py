@@ -32,6 +32,9 @@ WRONG_LAST_SEQUENCE = frozenset({10071, 10164})
 _TRANSIENT = frozenset({10008, 10118, 10160, 10167})
 """No leader, or the leader is behind: worth another try until the deadline (10008 unavailable, 10118 not leader …)."""
 
+_OTHER_CONFIGURATION = 10058
+"""The stream is there with another configuration, such as more replicas."""
+
 APPEND_TIMEOUT = 5.0
 RESEND_AFTER = 1.0
 
@@ -86,7 +89,7 @@ def parse_time(text: str) -> float:
 
 
 class JetStreamLog:
-    """A `Log` on the stream TRUNKLINE."""
+    """A `Log` on the stream TRUNKLINE. Who only reads makes one; who appends uses `open`."""
 
     def __init__(self, connection: Connection, codec: Codec = CODEC) -> None:
         self._connection = connection
@@ -105,7 +108,7 @@ class JetStreamLog:
         try:
             await self._js.add_stream(stream_config(replicas))
         except nats.js.errors.BadRequestError as error:
-            if error.err_code != 10058:  # the stream is there with another configuration, such as more replicas
+            if error.err_code != _OTHER_CONFIGURATION:
                 raise LogRefused(error.err_code or 0, error.description or "") from error
         except (nats.errors.Error, nats.js.errors.Error, TimeoutError) as error:
             raise LogUnavailable(f"JetStream does not answer ({error}); enable it on the server") from error

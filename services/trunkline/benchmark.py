@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import nats
 from msgspec import Struct
 from trunkline_events import headers, subjects
 from trunkline_events.connection import Connection
@@ -27,6 +28,7 @@ from trunkline.settings import Durability
 
 IN_FLIGHT = 64
 CHUNKS = 50
+SLICES = 5
 
 
 class Row(Struct, frozen=True, kw_only=True):
@@ -47,12 +49,9 @@ class Bench:
     def __init__(self, *, as_json: bool, scale: float) -> None:
         self._as_json = as_json
         self.scale = scale
-        self.base_us = 0.0
 
     def add(self, row: Row) -> None:
         """Print a row."""
-        if self.base_us and row.cpu_us is not None:
-            row = msgspec.structs.replace(row, ratio=row.cpu_us / self.base_us)
         if self._as_json:
             print(msgspec.json.encode(row).decode(), flush=True)  # noqa: T201
             return
@@ -83,8 +82,9 @@ def main(argv: Sequence[str]) -> int:
 async def _run(bench: Bench) -> int:
     bench.heading()
     await _start_up(bench)
-    async with _server("process") as url:
-        await _bare(bench, url)
+    async with _server("process") as url, _bare(url) as bare:
+        cost = statistics.median([await bare(int(4_000 * bench.scale)) for _ in range(SLICES)])
+        bench.add(Row(name="bare nats-py request/reply, both sides", rate=1e6 / cost, cpu_us=cost, ratio=1.0))
     async with _gateway("process") as (url, pid):
         await _plain(bench, url, pid, "chat, process, no thread", IN_FLIGHT, 20_000)
         await _plain(
@@ -126,27 +126,31 @@ async def _timed(arguments: list[str]) -> float:
     return time.perf_counter() - began
 
 
-async def _bare(bench: Bench, url: str) -> None:
-    """nats-py request and reply, both sides in this process: what everything else is measured against."""
-    asker, answerer = await Connection.open(url, name="asker"), await Connection.open(url, name="answerer")
+@asynccontextmanager
+async def _bare(url: str) -> AsyncIterator[Callable[[int], Awaitable[float]]]:
+    """nats-py request and reply, both sides in this process: CPU microseconds each, for so many of them.
+
+    The yardstick is nats-py as it comes, without our short cuts.
+    """
+    asker, answerer = await nats.connect(url), await nats.connect(url)
 
     async def answer(message: Any) -> None:
-        await answerer.nats.publish(message.reply, message.data)
+        await answerer.publish(message.reply, message.data)
 
-    await answerer.nats.subscribe("bare", cb=answer)
-    await answerer.nats.flush()
+    await answerer.subscribe("bare", cb=answer)
+    await answerer.flush()
     body = _body(stream=False)
 
     async def ask(_number: int) -> None:
-        await asker.nats.request("bare", body, timeout=10)
+        await asker.request("bare", body, timeout=10)
 
-    await _load(ask, 1_000, IN_FLIGHT)
-    count = int(20_000 * bench.scale)
-    began, cpu = time.perf_counter(), time.process_time()
-    await _load(ask, count, IN_FLIGHT)
-    bench.base_us = (time.process_time() - cpu) / count * 1e6
-    rate = count / (time.perf_counter() - began)
-    bench.add(Row(name="bare nats-py request/reply, both sides, 64 in flight", rate=rate, cpu_us=bench.base_us))
+    async def measure(count: int) -> float:
+        cpu = time.process_time()
+        await _load(ask, count, IN_FLIGHT)
+        return (time.process_time() - cpu) / count * 1e6
+
+    await measure(1_000)
+    yield measure
     await asker.close()
     await answerer.close()
 
@@ -176,7 +180,7 @@ async def _plain(
             raise RuntimeError(f"not an answer: {message.data!r}")
 
     await _load(ask, max(20, count // 20), in_flight, first=-count)
-    await _measure(bench, name, pid, ask, int(count * bench.scale), in_flight)
+    await _measure(bench, name, url, pid, ask, int(count * bench.scale), in_flight)
     await connection.close()
 
 
@@ -198,23 +202,37 @@ async def _streams(bench: Bench, url: str, pid: int, name: str, count: int) -> N
         await subscription.unsubscribe()
 
     await _load(ask, 50, IN_FLIGHT)
-    await _measure(bench, name, pid, ask, int(count * bench.scale), IN_FLIGHT)
+    await _measure(bench, name, url, pid, ask, int(count * bench.scale), IN_FLIGHT)
     await connection.close()
 
 
 async def _measure(
-    bench: Bench, name: str, pid: int, ask: Callable[[int], Awaitable[None]], count: int, in_flight: int
+    bench: Bench, name: str, url: str, pid: int, ask: Callable[[int], Awaitable[None]], count: int, in_flight: int
 ) -> None:
-    before, began = cpu_seconds(pid), time.perf_counter()
-    latencies = await _load(ask, count, in_flight)
-    seconds, after = time.perf_counter() - began, cpu_seconds(pid)
-    cpu = None if before is None or after is None else (after - before) / count * 1e6
+    """Measure in slices, each beside a slice of the yardstick: the machine's moods then fall on both."""
+    size = max(50, count // SLICES)
+    costs: list[float] = []
+    ratios: list[float] = []
+    latencies: list[float] = []
+    seconds = 0.0
+    async with _bare(url) as bare:
+        for number in range(SLICES):
+            base = await bare(2_000)
+            before, began = cpu_seconds(pid), time.perf_counter()
+            latencies += await _load(ask, size, in_flight, first=number * size)
+            seconds += time.perf_counter() - began
+            after = cpu_seconds(pid)
+            if before is not None and after is not None:
+                costs.append((after - before) / size * 1e6)
+                ratios.append(costs[-1] / base)
     quantiles = statistics.quantiles(latencies, n=100)
+    cpu = statistics.median(costs) if costs else None
     bench.add(
         Row(
             name=f"{name}, {in_flight} in flight" if in_flight > 1 else name,
-            rate=count / seconds,
+            rate=len(latencies) / seconds,
             cpu_us=cpu,
+            ratio=statistics.median(ratios) if ratios else None,
             p50_ms=quantiles[49] * 1000,
             p99_ms=quantiles[98] * 1000,
             note="" if cpu is None else f"one core: {1e6 / cpu:,.0f}/s",

@@ -96,7 +96,7 @@ class Gateway:
     async def log(self) -> JetStreamLog:
         """The log itself, for reading: `read`, `last`, `get`, `end`."""
         if self._log is None:
-            self._log = await JetStreamLog.open(self._connection)
+            self._log = JetStreamLog(self._connection)
         return self._log
 
     async def close(self) -> None:

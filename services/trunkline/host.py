@@ -1,6 +1,7 @@
 """The roles a process can play, and how they are put together."""
 
 import os
+import secrets
 import socket
 from collections.abc import Sequence
 
@@ -51,7 +52,8 @@ class Host:
         cls, url: str, roles: Sequence[str], *, only: frozenset[str] | None = None, replicas: int = 1
     ) -> "Host":
         """Connect, catch up with the log, and serve. Raises Unreachable, LogUnavailable."""
-        name = f"{socket.gethostname()}-{os.getpid()}"
+        # Not the process id alone: containers share it, and so do two hosts in one process.
+        name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}"
         connection = await Connection.open(url, name=f"trunkline {' '.join(roles)} {name}")
         try:
             runtime = await Runtime.start(connection, name=name, version=__version__, replicas=replicas)
