@@ -72,3 +72,9 @@ class Bus:
 
 def _one_line(text: str) -> str:
     return " ".join(text.encode("ascii", "replace").decode().split())[:500]
+
+
+def trace_id(traceparent: str | None) -> str | None:
+    """The trace a `traceparent` belongs to (W3C Trace Context: version-trace-parent-flags)."""
+    parts = (traceparent or "").split("-")
+    return parts[1] if len(parts) == 4 else None

@@ -56,7 +56,6 @@ class Courier:
                 arrived.set_result(_read(message))
 
         reply = self._bus.replies.expect(settle)
-        self._runtime.open[event.attempt_id] = reply
         run.dispatched = True
         left = max(0.0, request.deadline - self._runtime.clock()) + GRACE
         timer = loop.call_later(left, arrived.cancel)
@@ -64,6 +63,8 @@ class Courier:
             subject = subjects.provider_endpoint(event.provider, event.asked.operation)
             dispatch = self._dispatch(run, request, decided)
             await self._bus.publish(subject, pack(dispatch, body), {headers.REPLY: run.listeners[0]}, reply)
+            # From here on it is the provider's: if its process dies, our knowing of it must not hide that.
+            self._runtime.held.discard(event.attempt_id)
             outcome = await arrived
         except asyncio.CancelledError:
             if not arrived.cancelled():
@@ -73,6 +74,8 @@ class Courier:
             timer.cancel()
             self._bus.replies.forget(reply)
             run.dispatched = False
+        if outcome.status != "ended":
+            self._runtime.held.add(event.attempt_id)
         if outcome.status == "unserved":
             outcome = await self._record_unserved(run, event, outcome)
         if outcome.books is not None:

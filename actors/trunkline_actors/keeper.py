@@ -162,7 +162,8 @@ class KeeperActor(ServiceActor):
             if ended is None or not isinstance(ended.body, Ending):
                 return
             ending, sequence = cast("ThreadFact", ended.body), ended.sequence
-        await self._answer(decision, ending, sequence)
+        if not watched.answered:
+            await self._answer(decision, ending, sequence)
 
     async def _answer(self, decision: RouteDecided, ending: ThreadFact, sequence: int) -> None:
         if not self.bus.may_reply(decision.reply):

@@ -18,7 +18,7 @@ from trunkline_projections.threads import books_of
 from trunkline_actors import endings
 from trunkline_actors.adapters import Adapter, Call, Chunk
 from trunkline_actors.answers import Answering
-from trunkline_actors.bus import Delivery
+from trunkline_actors.bus import Delivery, trace_id
 from trunkline_actors.dispatch import Dispatch, Outcome, encode, read_join, unpack
 from trunkline_actors.endings import Metering
 from trunkline_actors.inflight import ABORT_GRACE, abort_target, unknown_request
@@ -145,6 +145,7 @@ class ProviderActor(ServiceActor):
             del self._running[dispatch.attempt_id]
             answering.close()
             running.stopped.set_result(None)
+        _report(dispatch, self.provider.id, outcome, running)
         if outcome.status == "ended":
             outcome = structs.replace(outcome, served=answering.served)
             self._runtime.answered([dispatch.attempt_id])
@@ -297,3 +298,19 @@ class ProviderActor(ServiceActor):
             include_usage=dispatch.include_usage,
             timeout=max(0.0, min(self.provider.timeout_s, left)),
         )
+
+
+def _report(dispatch: Dispatch, provider: str, outcome: Outcome, running: Running) -> None:
+    """A line for whoever reads logs; what failed is worth one by default."""
+    write = log.debug if outcome.status == "ended" else log.warning
+    write(
+        "attempt.ended" if outcome.status == "ended" else "attempt.failed",
+        request=dispatch.request_id,
+        attempt=dispatch.attempt_id,
+        thread=dispatch.thread,
+        model=dispatch.model,
+        provider=provider,
+        trace=trace_id(dispatch.traceparent),
+        code=outcome.failure,
+        seconds=running.milliseconds() / 1000,
+    )

@@ -13,7 +13,7 @@ from trunkline_projections.models import Registry
 from trunkline_projections.threads import books_of
 
 from trunkline_actors import money, routing
-from trunkline_actors.bus import Delivery
+from trunkline_actors.bus import Delivery, trace_id
 from trunkline_actors.catalogue import lookup
 from trunkline_actors.claims import Claim, scope_of
 from trunkline_actors.courier import Courier, DecidedRoute
@@ -29,6 +29,8 @@ from trunkline_actors.shell import Command
 log = structlog.get_logger()
 
 ABORTED = Refused(code="aborted", message="the request was aborted")
+DISPATCH_ROOM = 64 * 1024
+"""Bytes that a message to a provider may need beside the caller's body."""
 _MAY_BE_STALE = frozenset({"model_not_found", "no_route"})
 
 
@@ -74,6 +76,10 @@ class RouterActor(ServiceActor):
     async def _receive(self, delivery: Delivery, parsed: Parsed | Refused) -> Refused | None:
         if isinstance(parsed, Refused):
             return parsed
+        if len(delivery.data) > self.bus.nats.max_payload - DISPATCH_ROOM:
+            return Refused(
+                code="invalid_request", message=f"a body of {len(delivery.data)} bytes is more than we carry"
+            )
         thread = delivery.header(headers.THREAD) or parsed.thread
         chosen = delivery.header(headers.REQUEST)
         for param, identifier in ((headers.THREAD, thread), (headers.REQUEST, chosen)):
@@ -92,9 +98,12 @@ class RouterActor(ServiceActor):
             traceparent=delivery.headers.get(headers.TRACEPARENT),
         )
         with self._runs.holding(run):
-            refused = await self._serve(run, parsed, delivery.data)
-            if refused is not None:
-                await self._conclude(run, parsed, refused)
+            try:
+                refused = await self._serve(run, parsed, delivery.data)
+                if refused is not None:
+                    await self._conclude(run, parsed, refused)
+            finally:
+                self._runtime.answered(run.attempt_ids)
         return None
 
     async def _serve(self, run: Run, parsed: Parsed, body: bytes) -> Refused | None:
@@ -167,6 +176,7 @@ class RouterActor(ServiceActor):
         event = cast("RouteDecided", decided.event)
         model = moment.gateway.registry.models[event.model]
         run.attempt_ids.append(event.attempt_id)
+        self._runtime.held.add(event.attempt_id)
         return DecidedRoute(event, decided.sequence, model.upstream, moment.rates[event.model])
 
     async def _conclude(self, run: Run, parsed: Parsed, refused: Refused) -> None:
@@ -174,12 +184,19 @@ class RouterActor(ServiceActor):
         if run.scope and not run.leave_claim:
             claim = Claim(state="failed", since=self._runtime.clock(), attempts=run.base + run.attempts)
             await self._runtime.claims.keep(run.scope, claim)
+        log.info(
+            "request.refused",
+            request=run.request_id,
+            thread=run.thread,
+            model=parsed.asked.model,
+            trace=trace_id(run.traceparent),
+            code=refused.code,
+        )
         fields = {headers.ATTEMPTS: str(run.attempts)} if run.attempts else None
         for inbox in run.listeners:
             await self.bus.refuse(inbox, refused, parsed.asked.operation, run.request_id, fields)
             if parsed.asked.stream:
                 await self.bus.publish(inbox)
-        self._runtime.answered(run.attempt_ids)
 
     # -- what decisions are made from ------------------------------------------------------------------------------
 

@@ -44,7 +44,9 @@ class Runtime:
         self.shell = Shell(log_, self.clock)
         self.roles: list[str] = []
         self.open: dict[str, str] = {}
-        """Attempts under way in this process: attempt id → the router's reply subject, or empty."""
+        """Attempts that a provider here runs: attempt id → the router's reply subject."""
+        self.held: set[str] = set()
+        """Attempts that a router here is about to send or has got back."""
         self._answered: list[str] = []
         self._own = NUID().next().decode()
         self._numbers = itertools.count(1)
@@ -71,6 +73,7 @@ class Runtime:
         """The callers of these attempts have heard how they ended; a keeper need not care for them."""
         for attempt_id in attempt_ids:
             self.open.pop(attempt_id, None)
+            self.held.discard(attempt_id)
         self._answered.extend(attempt_ids)
 
     async def beat(self) -> None:
@@ -79,7 +82,7 @@ class Runtime:
         pulse = Pulse(
             process=self.name,
             roles=self.roles,
-            attempts=dict(self.open),
+            attempts={**dict.fromkeys(self.held, ""), **self.open},
             answered=answered,
             position=self.gateway.position,
         )

@@ -8,7 +8,8 @@ from msgspec import Struct
 class Watched(Struct, kw_only=True):
     """An attempt that may need rescue: it is open, or it has ended and its caller may not know.
 
-    `sequence` is where it was decided, `ended` where it ended; `unseen` counts seconds; `router` is where the router
+    `sequence` is where it was decided, `ended` where it ended; `answered` says that
+    its caller has heard, whatever became of it since; `unseen` counts seconds; `router` is where the router
     that waits for it wants to hear how it went.
     """
 
@@ -17,6 +18,7 @@ class Watched(Struct, kw_only=True):
     sequence: int
     deadline: float
     ended: int | None = None
+    answered: bool = False
     router: str = ""
     unseen: float = 0.0
 
@@ -31,7 +33,10 @@ class Watch:
         return len(self._watched)
 
     def decided(self, attempt_id: str, aggregate: str, sequence: int, deadline: float) -> None:
-        """An attempt began. Told twice, it counts once."""
+        """An attempt began, which is the end of worrying about the one before it. Told twice, it counts once."""
+        request, _, number = attempt_id.rpartition("-")
+        if number.isdigit():
+            self._watched.pop(f"{request}-{int(number) - 1}", None)
         if attempt_id not in self._watched:
             self._watched[attempt_id] = Watched(
                 attempt_id=attempt_id, aggregate=aggregate, sequence=sequence, deadline=deadline
@@ -40,9 +45,12 @@ class Watch:
     def ended(self, attempt_id: str, sequence: int) -> None:
         """It ended in the log. Its process has a lease's time to say that the caller knows."""
         watched = self._watched.get(attempt_id)
-        if watched is not None and watched.ended is None:
-            watched.ended = sequence
-            watched.unseen = 0.0
+        if watched is None or watched.ended is not None:
+            return
+        watched.ended = sequence
+        watched.unseen = 0.0
+        if watched.answered:
+            del self._watched[attempt_id]
 
     def seen(self, attempts: Mapping[str, str]) -> None:
         """A living process has these under way; each names its router, where it is not the router itself."""
@@ -53,9 +61,14 @@ class Watch:
                 watched.router = router or watched.router
 
     def answered(self, attempt_ids: Iterable[str]) -> None:
-        """The callers of these have heard: there is nothing left to worry about."""
+        """The callers of these have heard. What is still open is watched on, since its money is held."""
         for attempt_id in attempt_ids:
-            self._watched.pop(attempt_id, None)
+            watched = self._watched.get(attempt_id)
+            if watched is None:
+                continue
+            watched.answered = True
+            if watched.ended is not None:
+                del self._watched[attempt_id]
 
     def forget_before(self, deadline: float) -> None:
         """Ended attempts whose deadline is past: nobody waits for them."""
