@@ -101,9 +101,7 @@ async def ask(
         return await call.next(within)
 
 
-async def stream(
-    nats: Client, body: bytes, fields: Mapping[str, str] | None = None, within: float = 15.0
-) -> list[Got]:
+async def stream(nats: Client, body: bytes, fields: Mapping[str, str] | None = None, within: float = 15.0) -> list[Got]:
     """Send a chat to be streamed; all its messages, the empty one last."""
     async with calling(nats, body, fields) as call:
         return await call.rest(within)

@@ -29,11 +29,13 @@ ORDER = list(LAYERS)
 
 # The modules and packages that may do I/O, by layer; everything else below services is pure.
 SHELLS = {
-    "trunkline_events": {"connection", "follower", "jetstream", "log", "memory", "recorder"},
+    "trunkline_events": {"connection", "follower", "jetstream", "log", "memory", "quick", "recorder", "tasks"},
     "trunkline_projections": {"runner", "snapshots"},
     "trunkline_actors": {
-        *("shell", "mailbox", "micro", "bus", "runtime", "supervisor"),  # what every actor stands on
-        *("router", "provider", "courier", "adapters"),
+        *("shell", "mailbox", "micro", "bus", "runtime", "supervisor", "commands"),  # what every actor stands on
+        *("router", "courier", "inflight", "idempotency"),  # routing a request
+        *("provider", "answers", "adapters", "fleet"),  # running an attempt
+        *("registrar", "readers", "threads", "keeper", "lease"),
         *("claims", "ledger", "snapshots"),  # what a process remembers, and keeps in the bus
     },
 }

@@ -59,7 +59,8 @@ class QuickClient(Client):  # type: ignore[misc]  # nats-py is not typed
         for name, value in headers.items():
             if "\r" in value or "\n" in value:
                 value = value.replace("\r", " ").replace("\n", " ")
-            lines.append(f"{name}: {value}")
+            # No f-string: nats-py's own names are enums, which would be written as `Header.…`.
+            lines.append(name + ": " + value)
         head = "\r\n".join(lines).encode() + b"\r\n\r\n"
         size = len(head)
         command = b"HPUB %b %b %d %d\r\n%b%b\r\n" % (

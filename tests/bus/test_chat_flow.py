@@ -171,9 +171,7 @@ async def test_what_every_candidate_would_refuse_is_not_tried_again(gw: Gateway)
 
 
 @pytest.mark.parametrize("streamed", [False, True])
-async def test_a_stalled_upstream_ends_in_a_timeout_by_the_deadline(
-    gw: Gateway, nats: Client, streamed: bool
-) -> None:
+async def test_a_stalled_upstream_ends_in_a_timeout_by_the_deadline(gw: Gateway, nats: Client, streamed: bool) -> None:
     await register(gw, stall="stall")
     began = time.monotonic()
     body = chat_body("stall", stream=streamed, route={"deadline_ms": 300})
