@@ -86,7 +86,10 @@ class AsyncioFuture(pykka.Future[T]):
 
 
 class AsyncioActor(pykka.Actor):
-    """A Pykka actor whose loop is an asyncio task. Override `starting`, `on_receive`, `turn_away` and `stopped`."""
+    """A Pykka actor whose loop is an asyncio task.
+
+    Override `starting`, `on_receive`, `turn_away`, `stopped` and `fallen`.
+    """
 
     actor_inbox: Mailbox
 
@@ -122,6 +125,9 @@ class AsyncioActor(pykka.Actor):
     async def stopped(self) -> None:
         """Clean up, after the last message and the last coroutine."""
 
+    async def fallen(self) -> None:
+        """Let go of what would draw messages to an actor that is no more."""
+
     def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Let work go on beside the mailbox; the actor waits for it when it stops."""
         task = asyncio.get_running_loop().create_task(work)
@@ -141,19 +147,28 @@ class AsyncioActor(pykka.Actor):
 
     async def _run(self) -> None:
         try:
-            await self.starting()
+            await self._live()
         except Exception as error:
-            self._handle_failure(*sys.exc_info())
-            self.started.set_exception(error)
+            if not self.started.done():
+                self._handle_failure(*sys.exc_info())
+                self.started.set_exception(error)
+            await self.fallen()
+            await self._empty()
             raise
-        self.started.set_result(None)
-        while not self.actor_stopped.is_set():
-            await self._take(await self.actor_inbox.next())
-        while not self.actor_inbox.empty():
-            await self._leave(self.actor_inbox.get())
+        await self._empty()
         while self._tasks:
             await asyncio.wait(self._tasks)
         await self.stopped()
+
+    async def _live(self) -> None:
+        await self.starting()
+        self.started.set_result(None)
+        while not self.actor_stopped.is_set():
+            await self._take(await self.actor_inbox.next())
+
+    async def _empty(self) -> None:
+        while not self.actor_inbox.empty():
+            await self._leave(self.actor_inbox.get())
 
     async def _take(self, envelope: Any) -> None:
         try:

@@ -120,9 +120,14 @@ class ServiceActor(AsyncioActor):
             stats.in_flight -= 1
             stats.processing += time.perf_counter_ns() - started
         if refused is not None:
-            stats.errors += 1
-            stats.last_error = f"{refused.status}:{refused.code}"
+            self.count_error(endpoint.name, refused)
             await self.bus.refuse(delivery.reply, refused, endpoint.name, delivery.header("Trunkline-Request"))
+
+    def count_error(self, endpoint: str, refused: Refused) -> None:
+        """An endpoint answered with an error; one that answers itself says so here."""
+        stats = self._stats[endpoint]
+        stats.errors += 1
+        stats.last_error = f"{refused.status}:{refused.code}"
 
     async def turn_away(self, message: tuple[Endpoint, Delivery]) -> None:
         endpoint, delivery = message
@@ -141,7 +146,13 @@ class ServiceActor(AsyncioActor):
                 await subscription.drain()
 
     async def stopped(self) -> None:
-        for subscription in self._control:
+        await self._unsubscribe(self._control)
+
+    async def fallen(self) -> None:
+        await self._unsubscribe(self._subscriptions + self._control)
+
+    async def _unsubscribe(self, subscriptions: list[Any]) -> None:
+        for subscription in subscriptions:
             with contextlib.suppress(nats.errors.Error):
                 await subscription.unsubscribe()
 

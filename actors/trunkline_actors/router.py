@@ -192,6 +192,7 @@ class RouterActor(ServiceActor):
             trace=trace_id(run.traceparent),
             code=refused.code,
         )
+        self.count_error(parsed.asked.operation, refused)
         fields = {headers.ATTEMPTS: str(run.attempts)} if run.attempts else None
         for inbox in run.listeners:
             await self.bus.refuse(inbox, refused, parsed.asked.operation, run.request_id, fields)

@@ -120,7 +120,7 @@ async def _start_up(bench: Bench) -> None:
 async def _timed(arguments: list[str]) -> float:
     began = time.perf_counter()
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "trunkline.cli.main", *arguments, stdout=asyncio.subprocess.DEVNULL
+        sys.executable, "-m", "trunkline", *arguments, stdout=asyncio.subprocess.DEVNULL
     )
     await process.wait()
     return time.perf_counter() - began
@@ -296,7 +296,7 @@ async def _gateway(durability: Durability) -> AsyncIterator[tuple[str, int]]:
 @asynccontextmanager
 async def _process(*arguments: str, ready: Path) -> AsyncIterator[int]:
     """A process of ours, from when it serves until it has ended."""
-    command = (sys.executable, "-m", "trunkline.cli.main", *arguments, "--ready-file", str(ready))
+    command = (sys.executable, "-m", "trunkline", *arguments, "--ready-file", str(ready))
     process = await asyncio.create_subprocess_exec(
         *command, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL
     )
@@ -306,5 +306,6 @@ async def _process(*arguments: str, ready: Path) -> AsyncIterator[int]:
                 await asyncio.sleep(0.005)
         yield process.pid
     finally:
-        process.terminate()
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate()
         await process.wait()

@@ -38,7 +38,7 @@ class Workers:
             self._tasks.append(asyncio.create_task(self._keep(name)))
 
     async def _spawn(self, name: str) -> None:
-        command = (sys.executable, "-m", "trunkline.cli.main", "run", "router", "provider", "--nats", self._url)
+        command = (sys.executable, "-m", "trunkline", "run", "router", "provider", "--nats", self._url)
         # A session of their own: the terminal's Ctrl-C is ours to pass on, once what they serve is ready to end.
         self._processes[name] = await asyncio.create_subprocess_exec(*command, start_new_session=True)
 
