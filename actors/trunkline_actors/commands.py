@@ -9,7 +9,7 @@ from trunkline_events.refusal import Refused
 from trunkline_actors.bus import Bus, Delivery
 from trunkline_actors.micro import Endpoint, Handler
 
-A = TypeVar("A", bound=msgspec.Struct)
+A = TypeVar("A")
 
 Reply = dict[str, Any] | Refused
 

@@ -59,7 +59,7 @@ class Idempotency:
         assert run.scope is not None
         run.leave_claim = True
         if held.claim.state == "answered":
-            return await self._replay(run.listeners[0], held.claim), None
+            return await self._replay_to_all(run, held.claim), None
         if await self._join(run):
             return Settled(), None
         # Whoever had it is gone. Take its place, then see in the log how far it came.
@@ -85,6 +85,14 @@ class Idempotency:
             if settled.refused is not None:
                 await self._runtime.bus.refuse(inbox, settled.refused, "chat", run.request_id)
 
+    async def _replay_to_all(self, run: Run, claim: Claim) -> Settled:
+        settled = Settled()
+        for inbox in run.listeners:  # which may grow while we wait
+            settled = await self._replay(inbox, claim)
+            if settled.refused is not None:
+                break
+        return settled
+
     async def _replay(self, inbox: str, claim: Claim) -> Settled:
         if claim.messages is None:
             return Settled(_answered_before(claim.headers))
@@ -99,12 +107,15 @@ class Idempotency:
         return Settled()
 
     async def _join(self, run: Run) -> bool:
+        """Hand everyone who waits over to the process that runs the request; False where there is none any more."""
         assert run.scope is not None
-        try:
-            join = encode(Join(run.scope, run.listeners[0]))
-            await self._runtime.bus.nats.request(subjects.JOIN, join, timeout=JOIN_WAIT)
-        except (nats.errors.Error, TimeoutError):
-            return False
+        while run.listeners:
+            try:
+                join = encode(Join(run.scope, run.listeners[0]))
+                await self._runtime.bus.nats.request(subjects.JOIN, join, timeout=JOIN_WAIT)
+            except (nats.errors.Error, TimeoutError):
+                return False
+            run.listeners.pop(0)
         return True
 
     async def _find_out(self, run: Run, claim: Claim, deadline: float) -> Settled | None:
@@ -128,7 +139,7 @@ class Idempotency:
         assert run.scope is not None
         held = await self._runtime.claims.read(run.scope)
         if held is not None and held.claim.state == "answered":
-            return await self._replay(run.listeners[0], held.claim)
+            return await self._replay_to_all(run, held.claim)
         cost = ending.cost_nanos if isinstance(ending, Metered | Orphaned) else 0
         return Settled(_answered_before({headers.MODEL: ending.model, "cost_nanos": str(cost)}))
 

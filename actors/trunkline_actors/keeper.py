@@ -87,10 +87,16 @@ class KeeperActor(ServiceActor):
         await self._lease.stop()
 
     async def stopped(self) -> None:
-        if self._subscription is not None and not self.bus.nats.is_closed:
-            await self._subscription.unsubscribe()
+        await self._unsubscribe([self._subscription])
         await self._view.stop()
         await super().stopped()
+
+    async def fallen(self) -> None:
+        await end_task(self._ticking)
+        await self._lease.stop()
+        await self._unsubscribe([self._subscription])
+        await self._view.stop()
+        await super().fallen()
 
     # -- what happens ----------------------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ nats-py brings an implementation of its own; docs/decisions says why it can't be
 Wire format: https://github.com/nats-io/nats-architecture-and-design, ADR-32.
 """
 
+import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable, Coroutine
@@ -141,9 +142,10 @@ class ServiceActor(AsyncioActor):
     async def quiesce(self) -> None:
         """Take no more messages; those the server sent already are put in the mailbox first, and none is lost."""
         subscriptions, self._subscriptions = self._subscriptions, []
-        for subscription in subscriptions:
-            with contextlib.suppress(nats.errors.Error, TimeoutError):
-                await subscription.drain()
+        if self.bus.nats.is_connected:
+            await asyncio.gather(*(one.drain() for one in subscriptions), return_exceptions=True)
+        else:  # there is nobody who could send more
+            await self._unsubscribe(subscriptions)
 
     async def stopped(self) -> None:
         await self._unsubscribe(self._control)
@@ -152,7 +154,7 @@ class ServiceActor(AsyncioActor):
         await self._unsubscribe(self._subscriptions + self._control)
 
     async def _unsubscribe(self, subscriptions: list[Any]) -> None:
-        for subscription in subscriptions:
+        for subscription in filter(None, subscriptions):
             with contextlib.suppress(nats.errors.Error):
                 await subscription.unsubscribe()
 

@@ -15,7 +15,7 @@ from trunkline_projections.models import Registry
 
 from trunkline_actors import registry
 from trunkline_actors.bus import Delivery
-from trunkline_actors.commands import ById, Page, Reply, endpoint
+from trunkline_actors.commands import ById, Page, Reply, arguments, endpoint
 from trunkline_actors.micro import Endpoint, ServiceActor
 from trunkline_actors.readers import Readers
 from trunkline_actors.runtime import Runtime
@@ -68,6 +68,10 @@ class RegistryActor(ServiceActor):
         await super().stopped()
         await self._readers.stop()
 
+    async def fallen(self) -> None:
+        await super().fallen()
+        await self._readers.stop()
+
     def endpoints(self) -> list[Endpoint]:
         return [
             self._endpoint("models", "register", registry.RegisterModel, self._register_model),
@@ -99,12 +103,15 @@ class RegistryActor(ServiceActor):
         )
 
     async def _update_model(self, given: "_Changes", delivery: Delivery) -> Reply:
+        changes = _changes(delivery)
+        if isinstance(changes, Refused):
+            return changes
         return await self._change(
             self._models,
             "model",
             given.id,
             delivery,
-            lambda state: registry.update_model(state, given.id, _changes(delivery), given.reason),
+            lambda state: registry.update_model(state, given.id, changes, given.reason),
         )
 
     def _status(self, verb: str) -> Callable[[ById, Delivery], Awaitable[Reply]]:
@@ -153,12 +160,15 @@ class RegistryActor(ServiceActor):
         return {**reply, "serving": await self._serving(given.id)}
 
     async def _update_provider(self, given: "_Changes", delivery: Delivery) -> Reply:
+        changes = _changes(delivery)
+        if isinstance(changes, Refused):
+            return changes
         return await self._change(
             self._providers,
             "provider",
             given.id,
             delivery,
-            lambda state: registry.update_provider(state, given.id, _changes(delivery), given.reason, self._kinds),
+            lambda state: registry.update_provider(state, given.id, changes, given.reason, self._kinds),
         )
 
     async def _remove_provider(self, given: ById, delivery: Delivery) -> Reply:
@@ -245,8 +255,10 @@ class _Changes(msgspec.Struct, frozen=True, kw_only=True):
     reason: str | None = None
 
 
-def _changes(delivery: Delivery) -> dict[str, Any]:
-    fields = msgspec.json.decode(delivery.data, type=dict[str, Any])
+def _changes(delivery: Delivery) -> dict[str, Any] | Refused:
+    fields = arguments(delivery, dict[str, Any])
+    if isinstance(fields, Refused):  # what nobody looked at yet: a name that is no text, say
+        return fields
     return {name: value for name, value in fields.items() if name not in {"id", "reason"}}
 
 

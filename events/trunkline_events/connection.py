@@ -69,7 +69,8 @@ class Connection:
                     disconnected_cb=on_disconnect,
                     reconnected_cb=connection._reconnected,
                     reconnect_to_server_handler=next_server,
-                    reconnect_time_wait=0,
+                    # Also between first attempts: without a pause nats-py would try without end and hear nothing else.
+                    reconnect_time_wait=0.1,
                     max_reconnect_attempts=-1,
                     inbox_prefix=inbox_prefix,
                     ping_interval=10,
@@ -107,7 +108,8 @@ class Connection:
             with contextlib.suppress(nats.errors.Error, TimeoutError, OSError):
                 if self.nats.is_connected:
                     await self.nats.flush(timeout=2)
-            await self.nats.close()
+            with contextlib.suppress(nats.errors.Error, OSError):  # the server may be gone already
+                await self.nats.close()
 
 
 class Replies:

@@ -5,17 +5,18 @@ async with trunkline.connect() as gw:
     print(answer.text, answer.cost)
 """
 
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import TYPE_CHECKING
 
 from trunkline.errors import TrunklineError
 
 if TYPE_CHECKING:
+    from trunkline import sync
     from trunkline.client import Gateway
 
 __version__ = "0.1.0"
 
-__all__ = ["TrunklineError", "__version__", "connect"]
+__all__ = ["TrunklineError", "__version__", "connect", "connect_sync"]
 
 
 def connect(url: str | None = None, key: str | None = None) -> "AbstractAsyncContextManager[Gateway]":
@@ -26,3 +27,13 @@ def connect(url: str | None = None, key: str | None = None) -> "AbstractAsyncCon
     from trunkline import client, settings
 
     return client.connect(url or settings.client_url(), key or settings.client_key())
+
+
+def connect_sync(url: str | None = None, key: str | None = None) -> "AbstractContextManager[sync.Gateway]":
+    """The same for code without asyncio: `with trunkline.connect_sync() as gw: gw.chat.create("auto", "Hello!")`.
+
+    Safe to use from several threads at once.
+    """
+    from trunkline import settings, sync
+
+    return sync.connect(url or settings.client_url(), key or settings.client_key())

@@ -1,11 +1,11 @@
 """Chat and embeddings over the bus: a whole answer, or a stream of chunks with a receipt at its end."""
 
-import asyncio
 from collections.abc import AsyncIterator, Mapping
 from types import TracebackType
 from typing import Any
 
 import msgspec
+import nats.errors
 from msgspec import Struct
 from nats.aio.client import Client, Msg
 from nats.nuid import NUID
@@ -13,11 +13,8 @@ from trunkline_events import headers, subjects
 from trunkline_events.usage import Usage
 
 from trunkline import errors
+from trunkline.exchange import Exchange, Request
 
-RESEND_AFTER = 5.0
-"""Seconds of silence after which a request is sent again, with the same id and inbox: a repeat joins what runs."""
-GRACE = 5.0
-"""Seconds after the deadline in which the gateway still answers, whatever died."""
 DEADLINE = 60.0
 
 Messages = str | list[dict[str, Any]]
@@ -94,75 +91,13 @@ class Chunk(Struct, frozen=True):
         return choices[0].get("delta") or {}
 
 
-class _Request(Struct, kw_only=True):
-    subject: str
-    body: bytes
-    fields: dict[str, str]
-    request_id: str
-    seconds: float
-
-
-class Exchange:
-    """One request and the messages that answer it, sent again while nothing is heard."""
-
-    def __init__(self, client: Client, request: _Request) -> None:
-        self._nats = client
-        self._request = request
-        self._inbox = client.new_inbox()
-        self._arrived: asyncio.Queue[Msg] = asyncio.Queue()
-        self._subscription: Any = None
-        self._until = 0.0
-
-    async def start(self) -> None:
-        """Listen, then send."""
-
-        async def arrived(message: Msg) -> None:
-            self._arrived.put_nowait(message)
-
-        self._subscription = await self._nats.subscribe(self._inbox, cb=arrived)
-        self._until = asyncio.get_running_loop().time() + self._request.seconds + GRACE
-        await self._send()
-
-    async def _send(self) -> None:
-        request = self._request
-        await self._nats.publish(request.subject, request.body, reply=self._inbox, headers=request.fields)
-
-    async def next(self) -> Msg:
-        """The next message. Raises DeadlineExceeded; Unavailable where no router is there to hear us."""
-        loop = asyncio.get_running_loop()
-        lonely = 0
-        while True:
-            left = self._until - loop.time()
-            if left <= 0:
-                raise errors.deadline_exceeded(self._request.seconds, self._request.request_id)
-            try:
-                async with asyncio.timeout(min(RESEND_AFTER, left)):
-                    message = await self._arrived.get()
-            except TimeoutError:
-                await self._send()
-                continue
-            if (message.headers or {}).get(headers.STATUS) != "503":
-                return message
-            # No router right now: one may be starting again, so ask a few times before giving up.
-            lonely += 1
-            if lonely > 10:
-                raise errors.unavailable("no router answers on this bus; start one with `trunkline run router`")
-            await asyncio.sleep(0.3)
-            await self._send()
-
-    async def stop(self) -> None:
-        """Listen no more."""
-        if self._subscription is not None and not self._nats.is_closed:
-            await self._subscription.unsubscribe()
-
-
 class Stream:
     """An answer as it is generated: iterate for chunks; afterwards `receipt`, `usage` and `cost` are there.
 
     Leaving the `async with` early aborts the request; what was generated until then is settled.
     """
 
-    def __init__(self, client: Client, request: _Request) -> None:
+    def __init__(self, client: Client, request: Request) -> None:
         self._nats = client
         self._exchange = Exchange(client, request)
         self.request_id = request.request_id
@@ -266,7 +201,13 @@ class Chat:
     async def abort(self, request_id: str) -> None:
         """Cut a running request short; returns when its upstream call is cut. Raises NotFound."""
         body = msgspec.json.encode({"request_id": request_id})
-        message = await self._nats.request(subjects.ABORT, body, timeout=30)
+        fields = {headers.KEY: self._key} if self._key else None
+        try:
+            message = await self._nats.request(subjects.ABORT, body, timeout=30, headers=fields)
+        except nats.errors.NoRespondersError:
+            raise errors.unavailable("no router answers on this bus; start one with `trunkline run router`") from None
+        except (nats.errors.Error, TimeoutError) as error:
+            raise errors.unavailable(f"the abort was not answered: {error}", request_id) from error
         if headers.ERROR_CODE in (message.headers or {}):
             raise _error(message, request_id)
 
@@ -297,7 +238,7 @@ class Embeddings:
         return Completion(data=msgspec.json.decode(message.data), receipt=_receipt(message.headers or {}))
 
 
-async def _ask(client: Client, request: _Request) -> Msg:
+async def _ask(client: Client, request: Request) -> Msg:
     exchange = Exchange(client, request)
     await exchange.start()
     try:
@@ -325,7 +266,7 @@ def _request(
     key: str | None,
     thread: str | None,
     request_id: str | None,
-) -> _Request:
+) -> Request:
     request_id = request_id or _ids.next().decode()
     fields = {headers.REQUEST: headers.encode_value(request_id)}
     if thread is not None:
@@ -334,7 +275,7 @@ def _request(
         fields[headers.KEY] = key
     deadline_ms = (route or {}).get("deadline_ms")
     seconds = deadline_ms / 1000 if isinstance(deadline_ms, int | float) else DEADLINE
-    return _Request(
+    return Request(
         subject=subject, body=msgspec.json.encode(body), fields=fields, request_id=request_id, seconds=seconds
     )
 

@@ -1,17 +1,18 @@
 """The client library: chat, commands and events over the bus."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 
 import msgspec
 import nats.errors
+import nats.js.errors
 from trunkline_events import headers, subjects
 from trunkline_events.connection import Connection, Unreachable
 from trunkline_events.envelope import RecordedEvent
 from trunkline_events.jetstream import JetStreamLog
-from trunkline_events.log import Scope
+from trunkline_events.log import LogError, Scope
 
 from trunkline import errors
 from trunkline.chat import Chat, Embeddings
@@ -19,6 +20,9 @@ from trunkline.chat import Chat, Embeddings
 COMMAND_TIMEOUT = 10.0
 BEHIND = 1024
 """Events an iterator may be behind before its consumer is held back."""
+
+Command = Callable[..., Coroutine[Any, Any, dict[str, Any]]]
+"""Asks one command: its arguments by name, the reply as a dict. Raises TrunklineError."""
 
 
 class Commands:
@@ -28,7 +32,7 @@ class Commands:
         self._gateway = gateway
         self._prefix = prefix
 
-    def __getattr__(self, verb: str) -> Any:
+    def __getattr__(self, verb: str) -> Command:
         if verb.startswith("_"):
             raise AttributeError(verb)
 
@@ -56,12 +60,13 @@ class Gateway:
     ) -> dict[str, Any]:
         """Ask a command endpoint: arguments as JSON, the reply as a dict. Raises TrunklineError."""
         fields = {headers.KEY: self._key} if self._key else None
+        body = msgspec.json.encode(arguments)
         try:
-            message = await self._connection.nats.request(
-                subject, msgspec.json.encode(arguments), timeout=timeout, headers=fields
-            )
+            message = await self._connection.nats.request(subject, body, timeout=timeout, headers=fields)
         except nats.errors.NoRespondersError:
             raise errors.unavailable(f"nobody serves {subject}; start it with `trunkline run registry`") from None
+        except nats.errors.MaxPayloadError:
+            raise errors.too_large(len(body), self._connection.nats.max_payload) from None
         except (nats.errors.Error, TimeoutError) as error:
             raise errors.unavailable(f"{subject} did not answer: {error}") from error
         answered = message.headers or {}
@@ -75,18 +80,22 @@ class Gateway:
         *categories: str,
         id: str | None = None,  # noqa: A002 - the public name
         since: int | float | None = None,
-    ) -> AsyncIterator[RecordedEvent]:
+    ) -> AsyncGenerator[RecordedEvent, None]:
         """Events as they happen, for ever: of all categories or some, of one aggregate where `id` is given.
 
         `since` resumes without a gap: an int is the sequence of the last event you have, a float a Unix time;
         0 is the beginning of the log, None is now. A slow reader holds back its own consumer and nothing else.
+        Raises Unavailable where there is no log.
         """
         log = await self.log()
         scope = Scope(categories or (subjects.CATEGORIES if id else ()), id)
         queue: asyncio.Queue[RecordedEvent] = asyncio.Queue(maxsize=BEHIND)
-        after = since if isinstance(since, int) else (await log.end() if since is None else 0)
         moment = since if isinstance(since, float) else None
-        follower = await log.follow(queue.put, after, scope=scope, since=moment)
+        try:
+            after = since if isinstance(since, int) else (await log.end() if since is None else 0)
+            follower = await log.follow(queue.put, after, scope=scope, since=moment)
+        except (LogError, nats.errors.Error, nats.js.errors.Error) as error:
+            raise errors.unavailable(f"the log can't be read: {error}") from error
         try:
             while True:
                 yield await queue.get()

@@ -5,19 +5,17 @@ A started server never gets the terminal's Ctrl-C, and it ends when its owner do
 
 import asyncio
 import contextlib
-import ctypes
 import fcntl
 import json
 import os
-import signal
 import subprocess
-import sys
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, Self
 
+from trunkline.children import die_with_owner
 from trunkline.embedded_config import PID_FILE
 from trunkline.embedded_errors import BinaryMissingError, StoreInUseError, store_error
 
@@ -26,7 +24,6 @@ OWNER_SECONDS: Final = 0.25  # a killed owner keeps its lock until the kernel is
 ORPHAN_SECONDS: Final = 5.0  # a server whose owner was killed has this long to finish its shutdown
 MIN_FREE_BYTES: Final = 1024 * 1024  # with less, JetStream starts and then refuses every append
 LOG_TAIL_BYTES: Final = 64 * 1024
-_PR_SET_PDEATHSIG: Final = 1
 
 
 class StoreLock:
@@ -106,24 +103,10 @@ def spawn(command: Sequence[str], *, env: Mapping[str, str], output: Path, lock:
                 stderr=sink,
                 start_new_session=True,
                 pass_fds=(lock.server_fd,),
-                preexec_fn=_die_with_owner(os.getpid()),
+                preexec_fn=die_with_owner(os.getpid()),
             )
         except (OSError, subprocess.SubprocessError) as error:
             raise BinaryMissingError(f"at {command[0]} can't be executed ({error})") from error
-
-
-def _die_with_owner(owner: int) -> Callable[[], None] | None:
-    """Runs in the child before exec. Elsewhere than on Linux a server whose owner is killed lives on."""
-    if sys.platform != "linux":
-        return None
-    prctl = ctypes.CDLL(None).prctl  # loaded here, before the fork
-
-    def arm() -> None:
-        prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
-        if os.getppid() != owner:  # it died before the signal was armed
-            os._exit(1)
-
-    return arm
 
 
 async def exited(process: subprocess.Popen[bytes]) -> int:

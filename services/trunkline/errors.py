@@ -168,6 +168,15 @@ def unavailable(message: str, request_id: str | None = None) -> Unavailable:
     return Unavailable(message, code="unavailable", status=503, request_id=request_id, retryable=True)
 
 
+def too_large(size: int, most: int) -> InvalidRequest:
+    """The bus carries no message of this size."""
+    return InvalidRequest(
+        f"the request has {size:,} bytes, more than the {most:,} that the bus carries; send less, or smaller images",
+        code="invalid_request",
+        status=413,
+    )
+
+
 def deadline_exceeded(seconds: float, request_id: str | None) -> DeadlineExceeded:
     """We waited long enough."""
     return DeadlineExceeded(

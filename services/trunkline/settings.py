@@ -33,6 +33,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
 
+_NAMES = Settings.__struct_fields__
+
+
 def default_data(environ: Mapping[str, str]) -> Path:
     """Where data lies unless told otherwise: the user's own data folder, never a temporary one."""
     home = environ.get("XDG_DATA_HOME") or str(Path("~/.local/share").expanduser())
@@ -45,16 +48,25 @@ def load(flags: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> S
     Raises BadSettings.
     """
     path = flags.get("config") or environ.get("TRUNKLINE_CONFIG")
-    merged: dict[str, Any] = {"data": str(default_data(environ)), **_from_file(path, environ)}
-    for name in Settings.__struct_fields__:
-        if (value := environ.get(f"TRUNKLINE_{name.upper()}")) is not None:
-            merged[name] = value
-    merged |= {name: value for name, value in flags.items() if value is not None and name in Settings.__struct_fields__}
+    merged: dict[str, Any] = {"data": str(default_data(environ))}
+    origins: dict[str, str] = {}
+    for origin, given in (
+        (str(path or FILE), _from_file(path, environ)),
+        ("the environment", {name: environ.get(f"TRUNKLINE_{name.upper()}") or None for name in _NAMES}),
+        ("the command line", {name: flags.get(name) for name in _NAMES}),
+    ):
+        chosen = {name: value for name, value in given.items() if value is not None}
+        merged |= chosen
+        origins |= dict.fromkeys(chosen, origin)
+    merged["data"] = Path(str(merged["data"])).expanduser().absolute()
     try:
-        merged["data"] = Path(merged["data"]).expanduser().absolute()
         return convert(merged, Settings, strict=False)
-    except (ValidationError, TypeError) as error:
-        raise BadSettings(f"{error}; see `trunkline up --help`") from error
+    except ValidationError as error:
+        problem, _, field = str(error).partition(" - at `$.")
+        name = field.rstrip("`")
+        raise BadSettings(
+            f"{name} = {merged.get(name)!r} from {origins.get(name)}: {problem}; see `trunkline up --help`"
+        ) from error
 
 
 def _from_file(path: str | None, environ: Mapping[str, str]) -> dict[str, Any]:
@@ -73,11 +85,9 @@ def _from_file(path: str | None, environ: Mapping[str, str]) -> dict[str, Any]:
         return {}
     if not isinstance(loaded, dict):
         raise BadSettings(f"{chosen} must hold settings by name, like `durability: always`")
-    unknown = sorted(set(map(str, loaded)) - set(Settings.__struct_fields__))
+    unknown = sorted(set(map(str, loaded)) - set(_NAMES))
     if unknown:
-        raise BadSettings(
-            f"{chosen}: {unknown[0]!r} is not a setting; there are {', '.join(Settings.__struct_fields__)}"
-        )
+        raise BadSettings(f"{chosen}: {unknown[0]!r} is not a setting; there are {', '.join(_NAMES)}")
     return loaded
 
 

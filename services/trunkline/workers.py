@@ -2,12 +2,14 @@
 
 import asyncio
 import contextlib
+import os
 import signal
 import sys
 
 import structlog
 from trunkline_events.tasks import end_task
 
+from trunkline.children import die_with_owner
 from trunkline.lifecycle import DRAIN_SECONDS
 
 log = structlog.get_logger()
@@ -40,7 +42,9 @@ class Workers:
     async def _spawn(self, name: str) -> None:
         command = (sys.executable, "-m", "trunkline", "run", "router", "provider", "--nats", self._url)
         # A session of their own: the terminal's Ctrl-C is ours to pass on, once what they serve is ready to end.
-        self._processes[name] = await asyncio.create_subprocess_exec(*command, start_new_session=True)
+        self._processes[name] = await asyncio.create_subprocess_exec(
+            *command, start_new_session=True, preexec_fn=die_with_owner(os.getpid())
+        )
 
     async def _keep(self, name: str) -> None:
         pause = FIRST_PAUSE

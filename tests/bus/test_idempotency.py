@@ -52,6 +52,12 @@ async def test_a_repeat_gets_the_stored_answer_marked_as_such(gw: Gateway) -> No
     assert kinds(await history(gw, "t")) == ["route-decided", "usage-recorded"]
 
 
+async def test_many_repeats_at_once_of_what_was_answered_are_all_answered(gw: Gateway, second: Host) -> None:
+    await gw.chat.create("echo", "hello", request_id="r")
+    again = await asyncio.gather(*(gw.chat.create("echo", "hello", request_id="r") for _ in range(20)))
+    assert all(one.receipt.replayed for one in again)
+
+
 async def test_a_stream_is_replayed_chunk_by_chunk(nats: Client) -> None:
     body, fields = chat_body("tokens", stream=True), {headers.REQUEST: "r"}
     first = await stream(nats, body, fields)
