@@ -9,7 +9,7 @@ import nats.errors
 import structlog
 from msgspec import Struct
 from trunkline_events import headers, subjects
-from trunkline_events.log import Scope
+from trunkline_events.log import LogUnavailable, Scope
 from trunkline_events.refusal import Refused
 from trunkline_events.thread import AttemptFailed, Ending, Metered, Orphaned, RouteDecided
 
@@ -59,7 +59,7 @@ class Idempotency:
         assert run.scope is not None
         run.leave_claim = True
         if held.claim.state == "answered":
-            return await self._replay_to_all(run, held.claim), None
+            return await self._replay_to_all(run.listeners, held.claim), None
         if await self._join(run):
             return Settled(), None
         # Whoever had it is gone. Take its place, then see in the log how far it came.
@@ -85,9 +85,19 @@ class Idempotency:
             if settled.refused is not None:
                 await self._runtime.bus.refuse(inbox, settled.refused, "chat", run.request_id)
 
-    async def _replay_to_all(self, run: Run, claim: Claim) -> Settled:
+    async def remind(self, scope: str, listeners: list[str]) -> bool:
+        """Give the kept answer, if there is one, to callers who seem to have missed it; whether they have it now."""
+        try:
+            held = await self._runtime.claims.read(scope)
+        except LogUnavailable:
+            return False
+        if held is None or held.claim.state != "answered":
+            return False
+        return (await self._replay_to_all(listeners, held.claim)).refused is None
+
+    async def _replay_to_all(self, listeners: list[str], claim: Claim) -> Settled:
         settled = Settled()
-        for inbox in run.listeners:  # which may grow while we wait
+        for inbox in listeners:  # which may grow while we wait
             settled = await self._replay(inbox, claim)
             if settled.refused is not None:
                 break
@@ -139,7 +149,7 @@ class Idempotency:
         assert run.scope is not None
         held = await self._runtime.claims.read(run.scope)
         if held is not None and held.claim.state == "answered":
-            return await self._replay_to_all(run, held.claim)
+            return await self._replay_to_all(run.listeners, held.claim)
         cost = ending.cost_nanos if isinstance(ending, Metered | Orphaned) else 0
         return Settled(_answered_before({headers.MODEL: ending.model, "cost_nanos": str(cost)}))
 

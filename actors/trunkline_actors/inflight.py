@@ -71,6 +71,11 @@ class InFlight:
             run.listeners.append(inbox)
         return True
 
+    def waits(self, scope: str, inbox: str) -> bool:
+        """Whether this caller is one of those that a run of ours is to answer."""
+        run = self._by_scope.get(scope)
+        return run is not None and inbox in run.listeners
+
     async def abort(self, bus: Bus, delivery: Delivery) -> Refused | None:
         """Mark a run as aborted. Where a provider has it, the provider answers, once its call is cut."""
         request_id = abort_target(delivery.data)

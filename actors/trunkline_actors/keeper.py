@@ -39,8 +39,8 @@ LEASE_SECONDS = 5.0
 TICK = 0.25
 LONGEST_TICK = 1.0
 """A longer one means that we ourselves were stopped; that time counts against nobody."""
-RECENT = 120.0
-"""Seconds of log to look back on at the start, for callers that were never answered."""
+RECENT = 10.0
+"""Seconds of log to look back on at the start, for callers whose answer died with everything else."""
 
 
 class KeeperActor(ServiceActor):
@@ -67,15 +67,15 @@ class KeeperActor(ServiceActor):
         self._subscription = await self.bus.nats.subscribe(PULSE, cb=self._heard)
         self._view.on_change.append(self._happened)
         await self._view.start()
-        await self._look_back()
+        for pending in self._view.state.values():
+            self._watch.decided(pending.attempt_id, pending.aggregate, pending.sequence, pending.deadline)
+        self.spawn(self._look_back())
         await self._lease.start()
         self._ticking = asyncio.create_task(self._tick())
         await super().starting()
 
     async def _look_back(self) -> None:
-        """What is open, from the fold; what ended lately and may be unanswered, from the end of the log."""
-        for pending in self._view.state.values():
-            self._watch.decided(pending.attempt_id, pending.aggregate, pending.sequence, pending.deadline)
+        """What ended lately and may be unanswered. What is open is known from the fold."""
         since = self._runtime.clock() - RECENT
         async for event in self._runtime.log.read(scope=Scope(ATTEMPTS.categories), since=since):
             self._happened(event)

@@ -87,6 +87,8 @@ class RouterActor(ServiceActor):
                 return Refused(code="invalid_request", message=f"{param}: {problem}", param=param)
         thread = thread or subjects.NO_THREAD
         scope = scope_of(delivery.header(headers.KEY) or "", thread, chosen) if chosen else None
+        if scope and self._runs.waits(scope, delivery.reply):  # and hears nothing, or it would not ask again
+            await self._idempotency.remind(scope, [delivery.reply])
         if scope and self._runs.listen(scope, delivery.reply):
             await self._courier.tell_of(scope, delivery.reply)
             return None
@@ -130,6 +132,8 @@ class RouterActor(ServiceActor):
             outcome = await self._courier.deliver(run, request, decided, body)
             if outcome is None:
                 run.leave_claim = True  # it may yet be settled: only the log knows
+                if run.scope and await self._idempotency.remind(run.scope, run.listeners):
+                    return None
                 return Refused(code="timeout", message="no answer came within the deadline", metadata=_tried(request))
             if outcome.status == "ended":
                 await self._idempotency.catch_up(run, outcome.served)

@@ -66,7 +66,7 @@ class Codec:
                 event: Event = decoder.decode(data)
                 return event
             return self._upcast(name, data)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             return Unknown(name or "", data, str(error))
 
     def _upcast(self, name: str, data: bytes) -> Event | Unknown:
@@ -78,7 +78,7 @@ class Codec:
                 name, step = self.upcasters[name]
                 fields = {**step(fields), "type": name}
             event: Event = msgspec.convert(fields, self.types[name])
-        except (msgspec.ValidationError, KeyError, TypeError, ValueError) as error:
+        except Exception as error:  # noqa: BLE001 - a step meets what nobody foresaw; that event is skipped
             return Unknown(name, data, f"could not be brought up to date: {error!r}")
         return event
 

@@ -23,10 +23,9 @@ def nanos_from_usd(text: str) -> int:
         raise BadAmount(f'{text!r} is not an amount in US dollars; write it like "0.25"') from None
     if not amount.is_finite() or amount < 0 or amount > _MAX_USD:
         raise BadAmount(f"{text!r} is not an amount we can keep: from 0 to {_MAX_USD} US dollars")
-    nanos = amount * NANOS
-    if nanos != nanos.to_integral_value():
+    if amount != round(amount, 9):  # compared exactly; products are rounded to the context's 28 digits
         raise BadAmount(f"{text!r} has more than nine decimal places")
-    return int(nanos)
+    return int(amount * NANOS)
 
 
 def usd_from_nanos(nanos: int) -> str:

@@ -43,7 +43,7 @@ _SAFE = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz01234567
 _PLAIN = re.compile(r"[A-Za-z0-9_-]+")
 _ESCAPE = re.compile(r"=([0-9A-F]{2})")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
-_REPLY = re.compile(r"[^\s*>]+")
+_REPLY = re.compile(r"[^\s*>.]+(?:\.[^\s*>.]+)*")
 
 
 def encode_id(identifier: str) -> str:
@@ -84,8 +84,8 @@ def log_subject(category: str, aggregate: str) -> str:
 
 
 def split_log_subject(subject: str) -> tuple[str, str]:
-    """The category and the aggregate of a subject below `trunkline.log` or `trunkline.events`."""
-    _, _, category, token = subject.split(".", 3)
+    """The category and the aggregate of a subject below `trunkline.log` or `trunkline.events`; "" for what it lacks."""
+    category, _, token = "".join(subject.split(".", 2)[2:]).partition(".")
     return category, decode_id(token)
 
 
