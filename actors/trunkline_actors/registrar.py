@@ -1,12 +1,11 @@
 """The registry's actor: answers the commands about models and providers, and appends what they decide."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 import msgspec
 import nats.errors
-from msgspec import structs
 from trunkline_events import headers, subjects
 from trunkline_events.envelope import Event
 from trunkline_events.refusal import Refused
@@ -139,11 +138,11 @@ class RegistryActor(ServiceActor):
         model = (await self._current()).models.get(given.id)
         if model is None:
             return Refused(code="model_not_found", message=f"no model is registered as {given.id!r}", param="id")
-        return {"model": model}
+        return {"seq": self._runtime.gateway.position, "model": model}
 
     async def _list_models(self, given: Page, delivery: Delivery) -> Reply:
         state = await self._current()
-        return given.problem() or _page("models", given, [m for m in state.models.values() if _matches(m, given)])
+        return given.problem() or self._page("models", given, [m for m in state.models.values() if _matches(m, given)])
 
     # -- providers -------------------------------------------------------------------------------------------------
 
@@ -184,11 +183,11 @@ class RegistryActor(ServiceActor):
         provider = (await self._current()).providers.get(given.id)
         if provider is None:
             return Refused(code="not_found", message=f"no provider is registered as {given.id!r}", param="id")
-        return {"provider": provider}
+        return {"seq": self._runtime.gateway.position, "provider": provider}
 
     async def _list_providers(self, given: Page, delivery: Delivery) -> Reply:
         state = await self._current()
-        return given.problem() or _page("providers", given, list(state.providers.values()))
+        return given.problem() or self._page("providers", given, list(state.providers.values()))
 
     async def _check_provider(self, given: ById, delivery: Delivery) -> Reply:
         if given.id not in (await self._current()).providers:
@@ -217,6 +216,13 @@ class RegistryActor(ServiceActor):
             else:
                 return True
         return False
+
+    def _page(self, name: str, page: Page, entries: Sequence[Model | Provider]) -> dict[str, Any]:
+        """One page, sorted by id; `after` of the next one, or null."""
+        behind = sorted((entry for entry in entries if entry.id > page.after), key=lambda entry: entry.id)
+        chosen = behind[: page.limit]
+        after = chosen[-1].id if len(behind) > len(chosen) else None
+        return {"seq": self._runtime.gateway.position, name: chosen, "after": after}
 
     # -- both ------------------------------------------------------------------------------------------------------
 
@@ -274,10 +280,3 @@ def _matches(model: Model, page: Page) -> bool:
         and (page.capability is None or bool(model.capabilities.get(page.capability)))
         and (page.tag is None or page.tag in model.tags)
     )
-
-
-def _page(name: str, page: Page, entries: list[Model] | list[Provider]) -> dict[str, Any]:
-    """One page, sorted by id; `after` of the next one, or null."""
-    after = sorted((structs.asdict(entry) for entry in entries if entry.id > page.after), key=lambda one: one["id"])
-    chosen = after[: page.limit]
-    return {name: chosen, "after": chosen[-1]["id"] if len(after) > len(chosen) else None}

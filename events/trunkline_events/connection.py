@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import itertools
+import os
 import random
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -22,13 +23,24 @@ Listener = Callable[[], Awaitable[None]]
 
 
 class Unreachable(Exception):
-    """No NATS server answered at this address. Start one (`trunkline up`) or give its address with `--nats`."""
+    """No NATS server let us in at this address. Start one (`trunkline up`) or give its address with `--nats`.
 
-    def __init__(self, url: str) -> None:
+    `reason` is what the last try came to: refused, timed out, not authorised.
+    """
+
+    def __init__(self, url: str, reason: str) -> None:
         super().__init__(
-            f"no NATS server answers at {_without_password(url)}; start one with `trunkline up`, or name it with --nats"
+            f"no NATS server let us in at {_without_password(url)} ({reason}); "
+            "start one with `trunkline up`, or name it with --nats"
         )
         self.url = url
+        self.reason = reason
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.errno is not None:
+        return os.strerror(error.errno).lower()
+    return str(error).removeprefix("nats: ") or type(error).__name__
 
 
 def _without_password(url: str) -> str:
@@ -81,7 +93,7 @@ class Connection:
         except (TimeoutError, OSError, nats.errors.Error) as error:
             with contextlib.suppress(Exception):
                 await client.close()
-            raise Unreachable(url) from error
+            raise Unreachable(url, _reason(client.last_error or error)) from error
         return connection
 
     def on_reconnect(self, listener: Listener) -> Callable[[], None]:
