@@ -30,6 +30,7 @@ class Lease:
         self._bucket: KeyValue | None = None
         self._revision = 0
         self._until = 0.0
+        self._not_before = 0.0
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -39,12 +40,15 @@ class Lease:
 
     async def start(self) -> None:
         """Try to lead, from now on."""
+        self._bucket = await self._open()
+        await self._try()
+        self._task = asyncio.create_task(self._go_on())
+
+    async def _open(self) -> KeyValue:
         js = self._runtime.bus.nats.jetstream(timeout=1.0)
         # Renewing adds a message; the last one of the key is what counts, and it goes when the holder does.
         config = api.KeyValueConfig(bucket=LEASES_BUCKET, history=1, ttl=TTL, storage=api.StorageType.MEMORY)
-        self._bucket = await js.create_key_value(config)
-        await self._try()
-        self._task = asyncio.create_task(self._go_on())
+        return await js.create_key_value(config)
 
     async def _go_on(self) -> None:
         while True:
@@ -52,11 +56,13 @@ class Lease:
             await self._try()
 
     async def _try(self) -> None:
-        assert self._bucket is not None
         asked = asyncio.get_running_loop().time()
+        if asked < self._not_before:
+            return
         name = self._runtime.name.encode()
         leading = self.held
         try:
+            self._bucket = self._bucket or await self._open()
             if self._revision:
                 self._revision = await self._bucket.update(self._role, name, last=self._revision)
             else:
@@ -64,6 +70,10 @@ class Lease:
         except nats.js.errors.KeyWrongLastSequenceError:
             self._revision = 0
             self._until = 0.0
+        except nats.js.errors.NoStreamResponseError:
+            # The bucket is in memory, so it went with the server. Who led may not know yet that it no longer does.
+            self._bucket, self._revision = None, 0
+            self._until, self._not_before = 0.0, asked + TTL
         except _TROUBLE as error:
             log.debug("lease.not_renewed", role=self._role, error=type(error).__name__)
         else:

@@ -1,0 +1,158 @@
+"""One example of every event version ever written, beside the bytes it was stored as.
+
+A new event: add an example here, then `python tests/golden/examples.py` writes the file that is missing. A file that is
+there is never written again: it stands for what lies in somebody's log. When a version is retired, its file stays, and
+its example becomes the event that its upcasters make of it.
+"""
+
+from pathlib import Path
+
+from trunkline_events import circuit, registry, thread
+from trunkline_events.codec import CODEC
+from trunkline_events.envelope import Event
+from trunkline_events.usage import Usage
+
+FOLDER = Path(__file__).parent
+
+_MODEL = registry.Model(
+    id="gpt-4.1/ü",
+    provider="openai",
+    upstream="gpt-4.1",
+    version="2026-11-20",
+    capabilities={"reasoning": 0.9, "speed": 0.5},
+    features=["tools", "vision"],
+    context_window=1_000_000,
+    max_output=32_768,
+    price=registry.Price(input="2.00", output="8.00", cached_input="0.50"),
+    tags=["prod"],
+    status="disabled",
+)
+_PROVIDER = registry.Provider(
+    id="box.1",
+    kind="openai-compatible",
+    base_url="http://127.0.0.1:8080/v1",
+    secret="env:BOX_KEY",
+    local=True,
+    max_concurrency=4,
+    timeout_s=12.5,
+    headers={"X-Team": "search"},
+)
+_USAGE = Usage(input_tokens=20, cached_input_tokens=10, output_tokens=7, reasoning_tokens=3)
+_BOOKS = {
+    "request_id": "req-1",
+    "settled_nanos": 1_000,
+    "reserved_nanos": 250,
+    "limit_nanos": 5_000_000_000,
+    "window": "day",
+    "period": "2026-11-20",
+    "config_seq": 3,
+    "tokens": Usage(input_tokens=100, cached_input_tokens=40, output_tokens=50, reasoning_tokens=20),
+    "open": {"req-0-1": thread.OpenAttempt(request_id="req-0", reserve_nanos=250)},
+}
+_ENDED = {**_BOOKS, "attempt_id": "req-1-2", "attempt": 2, "model": "gpt-4.1/ü", "provider": "openai"}
+_METERED = {
+    **_ENDED,
+    "usage": _USAGE,
+    "cost_nanos": 123,
+    "price_version": "model@17",
+    "latency_ms": 812.5,
+    "ttft_ms": 101.25,
+    "finish": "stop",
+}
+_ASKED = thread.Asked(
+    operation="chat",
+    model="auto",
+    stream=True,
+    input_bound=512,
+    max_tokens=64,
+    features=["tools"],
+    route={"prefer": ["gpt-4.1/ü"], "max_cost_usd": "0.05"},
+)
+
+_EVENTS: list[Event] = [
+    registry.ModelRegistered(model=_MODEL, reason="first"),
+    registry.ModelUpdated(model=_MODEL, changed=["price", "tags"], reason="cheaper"),
+    registry.ModelDeployed(model=_MODEL, reason="new weights"),
+    registry.ModelEnabled(id="gpt-4.1/ü", reason="back"),
+    registry.ModelDisabled(id="gpt-4.1/ü", reason="noisy"),
+    registry.ModelRetired(id="gpt-4.1/ü", reason="old"),
+    registry.ModelRemoved(id="gpt-4.1/ü"),
+    registry.ProviderRegistered(provider=_PROVIDER, reason="a box"),
+    registry.ProviderUpdated(provider=_PROVIDER, changed=["timeout_s"]),
+    registry.ProviderRemoved(id="box.1", reason="gone"),
+    thread.ThreadConfigured(
+        **_BOOKS,  # type: ignore[arg-type]  # one dict for many events
+        warn_at=0.8,
+        model="gpt-4.1/ü",
+        parameters={"temperature": 0.2},
+        preferences={"optimize": "cost"},
+        reason="a budget",
+    ),
+    thread.RouteDecided(
+        **_BOOKS,  # type: ignore[arg-type]
+        attempt_id="req-1-2",
+        attempt=2,
+        model="gpt-4.1/ü",
+        provider="openai",
+        candidates=[
+            thread.Candidate(model="gpt-4.1/ü", provider="openai", score=1.5, reason="cheapest first"),
+            thread.Candidate(model="m2", provider="box.1", score=None, reason="lacks tools"),
+        ],
+        left_out={"disabled": 3},
+        reserve_nanos=250,
+        max_tokens=64,
+        price_version="model@17",
+        asked=_ASKED,
+        tried=["m0"],
+        log_seq=41,
+        policy_version=2,
+        override="m1",
+        preferences={"avoid": ["m9"]},
+        stats={"gpt-4.1/ü": {"p50_ms": 800}},
+        now=1_795_262_400.25,
+        draw=0.625,
+        deadline=1_795_262_460.25,
+        reply="_INBOX.abc.1",
+    ),
+    thread.UsageRecorded(**_METERED, partial=True, estimated=True),  # type: ignore[arg-type]
+    thread.Aborted(**_METERED, partial=True),  # type: ignore[arg-type]
+    thread.AttemptFailed(**_ENDED, failure="rate_limited", status=429, latency_ms=12.5),  # type: ignore[arg-type]
+    thread.Orphaned(**_ENDED, cost_nanos=250, last_seen=1_795_262_401.5),  # type: ignore[arg-type]
+    thread.RequestRefused(
+        **_BOOKS,  # type: ignore[arg-type]
+        code="budget_exceeded",
+        message="too dear",
+        asked=_ASKED,
+        needed_nanos=6_000,
+    ),
+    thread.BudgetWarned(**_BOOKS, warn_at=0.8),  # type: ignore[arg-type]
+    circuit.CallFailed(provider="box.1", failure="timeout", failures=4),
+    circuit.Recovered(provider="box.1"),
+    circuit.Opened(provider="box.1", failures=5, opened_at=1_795_262_400.5, retry_at=1_795_262_460.5),
+    circuit.ProbeStarted(provider="box.1", attempt_id="req-1-2", until=1_795_262_490.0),
+    circuit.Closed(provider="box.1"),
+    circuit.Reset(provider="box.1", reason="by hand"),
+]
+
+EXAMPLES: dict[str, Event] = {CODEC.name(event): event for event in _EVENTS}
+"""What each stored name reads as today."""
+
+
+def file_of(name: str) -> Path:
+    """Where the stored bytes of this event version are."""
+    return FOLDER / f"{name}.json"
+
+
+def write_missing() -> list[Path]:
+    """Store each example that has no file yet; which files were written."""
+    written = []
+    for name, event in EXAMPLES.items():
+        if not file_of(name).exists():
+            file_of(name).write_bytes(CODEC.encode(event))
+            written.append(file_of(name))
+    return written
+
+
+if __name__ == "__main__":
+    for path in write_missing():
+        print(path)
