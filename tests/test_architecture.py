@@ -29,7 +29,7 @@ ORDER = list(LAYERS)
 
 # The modules and packages that may do I/O, by layer; everything else below services is pure.
 SHELLS = {
-    "trunkline_events": {"connection", "follower", "jetstream", "log", "memory", "quick", "recorder", "tasks"},
+    "trunkline_events": {"acks", "connection", "follower", "jetstream", "log", "memory", "quick", "recorder", "tasks"},
     "trunkline_projections": {"runner", "snapshots"},
     "trunkline_actors": {
         *("shell", "mailbox", "micro", "bus", "runtime", "supervisor", "commands"),  # what every actor stands on

@@ -14,13 +14,16 @@ import structlog
 from msgspec import Struct
 from nats.js import api
 from nats.js.kv import KeyValue
+from trunkline_events import headers
+from trunkline_events.acks import Acks
 from trunkline_events.connection import Connection
-from trunkline_events.log import LogUnavailable
+from trunkline_events.log import LogError, LogRefused, LogUnavailable
 from trunkline_events.subjects import REQUESTS_BUCKET
 
 log = structlog.get_logger()
 
 KEPT_SECONDS = 24 * 3600.0
+ACK_WAIT = 2.0
 MAX_ANSWER = 256 * 1024
 """Bytes of an answer that are kept; of a larger one only the receipt is."""
 
@@ -58,47 +61,57 @@ def scope_of(key: str, thread: str, request_id: str) -> str:
 
 
 class Claims:
-    """The bucket of claims."""
+    """The bucket of claims. Written on every chat whose caller chose its id, so without nats-py's tasks for each."""
 
-    def __init__(self, bucket: KeyValue) -> None:
+    def __init__(self, bucket: KeyValue, acks: Acks) -> None:
         self._bucket = bucket
+        self._acks = acks
 
     @classmethod
     async def open(cls, connection: Connection, replicas: int = 1) -> "Claims":
         """Make sure the bucket exists. Raises LogUnavailable."""
         js = connection.nats.jetstream(timeout=5)
         config = api.KeyValueConfig(bucket=REQUESTS_BUCKET, history=1, ttl=KEPT_SECONDS, replicas=replicas)
+        acks = Acks(connection)
+        await acks.open()
         try:
-            return cls(await js.create_key_value(config))
+            return cls(await js.create_key_value(config), acks)
         except (nats.errors.Error, nats.js.errors.Error, TimeoutError) as error:
             raise LogUnavailable(f"JetStream does not answer ({error}); enable it on the server") from error
 
     async def take(self, scope: str, now: float) -> Taken | Held:
         """Claim a request id, or learn who has. Raises LogUnavailable."""
-        claim = Claim(state="running", since=now)
-        try:
-            return Taken(await self._bucket.create(scope, msgspec.msgpack.encode(claim)), 0)
-        except nats.js.errors.KeyWrongLastSequenceError:
-            pass
-        except (nats.errors.Error, nats.js.errors.Error, TimeoutError) as error:
-            raise LogUnavailable("the request could not be claimed") from error
-        held = await self.read(scope)
-        if held is None:  # it expired in between
-            return await self.take(scope, now)
-        if held.claim.state == "failed":
-            return await self.take_over(scope, held, now) or await self.take(scope, now)
-        return held
+        while True:
+            revision = await self._write(scope, Claim(state="running", since=now), expected=0)
+            if revision is not None:
+                return Taken(revision, 0)
+            held = await self.read(scope)
+            if held is None:  # it expired in between
+                continue
+            if held.claim.state != "failed":
+                return held
+            taken = await self.take_over(scope, held, now)
+            if taken is not None:
+                return taken
 
     async def take_over(self, scope: str, held: Held, now: float) -> Taken | None:
         """Claim what a dead or failed run left; None where somebody else was quicker."""
         claim = Claim(state="running", since=now, attempts=held.claim.attempts)
-        try:
-            revision = await self._bucket.update(scope, msgspec.msgpack.encode(claim), last=held.revision)
-        except nats.js.errors.KeyWrongLastSequenceError:
+        revision = await self._write(scope, claim, expected=held.revision)
+        return None if revision is None else Taken(revision, held.claim.attempts)
+
+    async def _write(self, scope: str, claim: Claim, expected: int | None) -> int | None:
+        """Its revision; None where the key is not at the expected one. KV's wire format is that of NATS ADR-8."""
+        fields = {} if expected is None else {headers.EXPECTED_LAST: str(expected)}
+        subject = f"$KV.{REQUESTS_BUCKET}.{scope}"
+        ack = await self._acks.publish(subject, msgspec.msgpack.encode(claim), fields, ACK_WAIT)
+        if ack is None:
+            raise LogUnavailable("the request's claim was not acknowledged; send the request again")
+        if ack.conflicts:
             return None
-        except (nats.errors.Error, nats.js.errors.Error, TimeoutError) as error:
-            raise LogUnavailable("the request could not be claimed") from error
-        return Taken(revision, held.claim.attempts)
+        if ack.error is not None:
+            raise LogRefused(ack.error.err_code, ack.error.description)
+        return ack.seq
 
     async def read(self, scope: str) -> Held | None:
         """What is known of a request id. Raises LogUnavailable."""
@@ -115,6 +128,10 @@ class Claims:
         if claim.messages is not None and sum(map(len, claim.messages)) > MAX_ANSWER:
             claim = msgspec.structs.replace(claim, messages=None)
         try:
-            await self._bucket.put(scope, msgspec.msgpack.encode(claim))
-        except (nats.errors.Error, nats.js.errors.Error, TimeoutError) as error:
+            await self._write(scope, claim, expected=None)
+        except LogError as error:
             log.warning("claim.not_kept", error=type(error).__name__)
+
+    async def close(self) -> None:
+        """Expect no more acknowledgements."""
+        await self._acks.close()

@@ -103,5 +103,6 @@ class Runtime:
         await self.beat()
         await self.gateway.stop()
         await self.bus.replies.close()
+        await self.claims.close()
         await self.log.close()
         await self.connection.close()

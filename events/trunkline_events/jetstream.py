@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 
-import msgspec
 import nats.errors
 import nats.js.errors
 import structlog
@@ -17,17 +16,14 @@ from nats.aio.client import Msg
 from nats.js import api
 
 from trunkline_events import headers, subjects
+from trunkline_events.acks import Acks
 from trunkline_events.codec import CODEC, Codec
-from trunkline_events.connection import Connection, Replies
+from trunkline_events.connection import Connection
 from trunkline_events.envelope import NewEvent, RecordedEvent, Unknown
 from trunkline_events.follower import StreamFollower
 from trunkline_events.log import ALL, Appended, Conflict, Handler, LogRefused, LogUnavailable, Scope
-from trunkline_events.quick import Reply
 
 log = structlog.get_logger()
-
-WRONG_LAST_SEQUENCE = frozenset({10071, 10164})
-"""JetStream's codes for an expected sequence that isn't so: on a single server, and replicated or in a batch."""
 
 _TRANSIENT = frozenset({10008, 10118, 10160, 10167})
 """No leader, or the leader is behind: worth another try until the deadline (10008 unavailable, 10118 not leader …)."""
@@ -37,21 +33,6 @@ _OTHER_CONFIGURATION = 10058
 
 APPEND_TIMEOUT = 5.0
 RESEND_AFTER = 1.0
-
-
-class _Error(msgspec.Struct):
-    code: int = 0
-    err_code: int = 0
-    description: str = ""
-
-
-class _Ack(msgspec.Struct):
-    seq: int = 0
-    duplicate: bool = False
-    error: _Error | None = None
-
-
-_ack_decoder = msgspec.json.Decoder(_Ack)
 
 
 def stream_config(replicas: int = 1) -> api.StreamConfig:
@@ -96,7 +77,7 @@ class JetStreamLog:
         self._nats = connection.nats
         self._js = connection.nats.jetstream(timeout=5)
         self._codec = codec
-        self._acks = Replies(connection)
+        self._acks = Acks(connection)
         self.skipped = 0
         """How many messages were read that this version does not know."""
 
@@ -123,11 +104,11 @@ class JetStreamLog:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + APPEND_TIMEOUT
         while True:
-            ack = await self._publish(subject, body, envelope, min(RESEND_AFTER, deadline - loop.time()))
+            ack = await self._acks.publish(subject, body, envelope, min(RESEND_AFTER, deadline - loop.time()))
             if ack is not None:
                 if ack.error is None:
                     return Appended(ack.seq, ack.duplicate)
-                if ack.error.err_code in WRONG_LAST_SEQUENCE and expected is not None:
+                if ack.conflicts and expected is not None:
                     raise Conflict(subject, expected)
                 if ack.error.err_code not in _TRANSIENT:
                     raise LogRefused(ack.error.err_code, ack.error.description)
@@ -135,29 +116,6 @@ class JetStreamLog:
                 raise LogUnavailable(f"no acknowledgement for {event.id} within {APPEND_TIMEOUT:g} s")
             # The same id again: if the first one was stored after all, the answer is a duplicate at its sequence.
             await asyncio.sleep(0.05)
-
-    async def _publish(self, subject: str, body: bytes, envelope: dict[str, str], wait: float) -> _Ack | None:
-        """The stream's answer, or None where none came."""
-        loop = asyncio.get_running_loop()
-        arrived: asyncio.Future[Reply | None] = loop.create_future()
-
-        def settle(message: Reply | None) -> None:
-            if not arrived.done():
-                arrived.set_result(message)
-
-        reply = self._acks.expect(settle)
-        timer = loop.call_later(max(wait, 0.01), settle, None)
-        try:
-            await self._nats.publish(subject, body, reply=reply, headers=envelope)
-            message = await arrived
-        except (nats.errors.ConnectionClosedError, nats.errors.OutboundBufferLimitError):
-            return None
-        finally:
-            timer.cancel()
-            self._acks.forget(reply)
-        if message is None or not message.data:
-            return None  # silence, or "no responders": the stream has no leader, or JetStream is not up yet
-        return _ack_decoder.decode(message.data)
 
     def _envelope(self, event: NewEvent, expected: int | None) -> dict[str, str]:
         fields = {
