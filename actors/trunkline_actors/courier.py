@@ -65,6 +65,7 @@ class Courier:
             await self._bus.publish(subject, pack(dispatch, body), {headers.REPLY: run.listeners[0]}, reply)
             # From here on it is the provider's: if its process dies, our knowing of it must not hide that.
             self._runtime.held.discard(event.attempt_id)
+            self._runtime.waiting[event.attempt_id] = reply
             outcome = await arrived
         except asyncio.CancelledError:
             if not arrived.cancelled():
@@ -73,6 +74,7 @@ class Courier:
         finally:
             timer.cancel()
             self._bus.replies.forget(reply)
+            self._runtime.waiting.pop(event.attempt_id, None)
             run.dispatched = False
         if outcome.status != "ended":
             self._runtime.held.add(event.attempt_id)

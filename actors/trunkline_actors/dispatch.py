@@ -66,18 +66,20 @@ class Join(Struct, frozen=True):
     inbox: str
 
 
-class Pulse(Struct, frozen=True, kw_only=True):
+class Pulse(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Once a second from every process: what it has under way, and what it has answered since the last one.
 
-    `attempts` maps an attempt to the router's reply subject (empty where the router itself speaks); `answered` lists
-    attempts whose caller has heard how they ended. `position` is how far the process has read the registry.
+    `attempts` lists the attempts it keeps alive; `waiting` maps those that its routers gave away to where they want to
+    hear how each went, which keeps none alive; `answered` lists attempts whose caller has heard how they ended.
+    `position` is how far the process has read the registry.
     """
 
     process: str
     roles: list[str]
-    attempts: dict[str, str]
+    attempts: list[str]
     answered: list[str]
     position: int
+    waiting: dict[str, str] = {}
 
 
 _dispatch_decoder = msgspec.json.Decoder(Dispatch)

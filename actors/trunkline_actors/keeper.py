@@ -112,6 +112,7 @@ class KeeperActor(ServiceActor):
         if pulse is None:
             return
         self._watch.seen(pulse.attempts)
+        self._watch.waited_for(pulse.waiting)
         self._watch.answered(pulse.answered)
 
     # -- acting ----------------------------------------------------------------------------------------------------
@@ -159,10 +160,6 @@ class KeeperActor(ServiceActor):
                 return
             log.warning("keeper.orphaned", request=decision.request_id, attempt=decision.attempt_id)
             ending, sequence = cast("ThreadFact", decided.event), decided.sequence
-            if watched.router and self.bus.may_reply(watched.router):
-                served = [decision.reply]
-                outcome = Outcome(status="ended", books=books_of(ending, sequence), books_seq=sequence, served=served)
-                await self.bus.publish(watched.router, encode(outcome))
         else:
             ended = await self._runtime.log.get(watched.ended)
             if ended is None or not isinstance(ended.body, Ending):
@@ -170,6 +167,10 @@ class KeeperActor(ServiceActor):
             ending, sequence = cast("ThreadFact", ended.body), ended.sequence
         if not watched.answered:
             await self._answer(decision, ending, sequence)
+        if watched.router and self.bus.may_reply(watched.router):
+            served = [decision.reply]
+            outcome = Outcome(status="ended", books=books_of(ending, sequence), books_seq=sequence, served=served)
+            await self.bus.publish(watched.router, encode(outcome))
 
     async def _answer(self, decision: RouteDecided, ending: ThreadFact, sequence: int) -> None:
         if not self.bus.may_reply(decision.reply):

@@ -138,7 +138,7 @@ class ProviderActor(ServiceActor):
         running = Running(dispatch=dispatch, answering=answering, work=work, stopped=loop.create_future())
         answering.on_abandoned = lambda: self._cut(running, "abandoned")
         self._running[dispatch.attempt_id] = running
-        self._runtime.open[dispatch.attempt_id] = delivery.reply
+        self._runtime.open.add(dispatch.attempt_id)
         try:
             outcome = await self._settle(running, body)
         finally:

@@ -172,9 +172,9 @@ def _updated(known: R, changes: dict[str, Any], kind: type[R]) -> tuple[R, list[
 
 def _converted(fields: dict[str, Any], kind: type[R]) -> R | Refused:
     names = fields.get("capabilities")
-    if isinstance(names, list | tuple):
-        fields = {**fields, "capabilities": dict.fromkeys(names, 1.0)}
     try:
+        if isinstance(names, list | tuple):
+            fields = {**fields, "capabilities": dict.fromkeys(names, 1.0)}
         return msgspec.convert(msgspec.to_builtins(fields), kind)
     except (msgspec.ValidationError, TypeError) as error:
         return _invalid(str(error), None)

@@ -43,10 +43,12 @@ class Runtime:
         self.ledger = Ledger(log_)
         self.shell = Shell(log_, self.clock)
         self.roles: list[str] = []
-        self.open: dict[str, str] = {}
-        """Attempts that a provider here runs: attempt id → the router's reply subject."""
+        self.open: set[str] = set()
+        """Attempts that a provider here runs."""
         self.held: set[str] = set()
         """Attempts that a router here is about to send or has got back."""
+        self.waiting: dict[str, str] = {}
+        """Attempts that a router here waits for: attempt id → where it wants to hear how it went."""
         self._answered: list[str] = []
         self._own = NUID().next().decode()
         self._numbers = itertools.count(1)
@@ -72,7 +74,7 @@ class Runtime:
     def answered(self, attempt_ids: Sequence[str]) -> None:
         """The callers of these attempts have heard how they ended; a keeper need not care for them."""
         for attempt_id in attempt_ids:
-            self.open.pop(attempt_id, None)
+            self.open.discard(attempt_id)
             self.held.discard(attempt_id)
         self._answered.extend(attempt_ids)
 
@@ -82,9 +84,10 @@ class Runtime:
         pulse = Pulse(
             process=self.name,
             roles=self.roles,
-            attempts={**dict.fromkeys(self.held, ""), **self.open},
+            attempts=[*self.held, *self.open],
             answered=answered,
             position=self.gateway.position,
+            waiting=self.waiting,
         )
         await self.bus.publish(PULSE, encode(pulse))
 

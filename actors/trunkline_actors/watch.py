@@ -52,13 +52,19 @@ class Watch:
         if watched.answered:
             del self._watched[attempt_id]
 
-    def seen(self, attempts: Mapping[str, str]) -> None:
-        """A living process has these under way; each names its router, where it is not the router itself."""
-        for attempt_id, router in attempts.items():
+    def seen(self, attempt_ids: Iterable[str]) -> None:
+        """A living process has these under way."""
+        for attempt_id in attempt_ids:
             watched = self._watched.get(attempt_id)
             if watched is not None:
                 watched.unseen = 0.0
-                watched.router = router or watched.router
+
+    def waited_for(self, attempts: Mapping[str, str]) -> None:
+        """A router waits for these, whether or not anybody runs them, and wants to hear how they went."""
+        for attempt_id, router in attempts.items():
+            watched = self._watched.get(attempt_id)
+            if watched is not None:
+                watched.router = router
 
     def answered(self, attempt_ids: Iterable[str]) -> None:
         """The callers of these have heard. What is still open is watched on, since its money is held."""

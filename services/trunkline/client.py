@@ -103,9 +103,19 @@ class Gateway:
             await follower.stop()
 
     async def log(self) -> JetStreamLog:
-        """The log itself, for reading: `read`, `last`, `get`, `end`."""
+        """The log itself, for reading: `read`, `last`, `get`, `end`. Raises Unavailable where there is none.
+
+        A reader doesn't make the log: its replicas are for those to choose who run the gateway.
+        """
         if self._log is None:
-            self._log = JetStreamLog(self._connection)
+            log = JetStreamLog(self._connection)
+            try:
+                await log.end()
+            except nats.js.errors.NotFoundError:
+                raise errors.unavailable("this bus has no log yet; start a gateway with `trunkline up`") from None
+            except LogError as error:
+                raise errors.unavailable(str(error)) from error
+            self._log = log
         return self._log
 
     async def close(self) -> None:

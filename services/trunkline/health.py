@@ -37,7 +37,7 @@ _MUST_BE = (
     *("retention", "storage", "discard", "deny_delete", "deny_purge", "allow_direct", "republish"),
     *("max_msgs", "max_bytes", "max_age", "max_msgs_per_subject"),
 )
-_UNLIMITED = frozenset({None, 0, -1})
+_UNLIMITED = (None, 0, -1)
 
 
 class Check(Struct, frozen=True):

@@ -237,7 +237,7 @@ async def test_a_join_can_not_make_us_write_to_the_log(gw: Gateway, nats: Client
 
 
 async def test_a_pulse_can_not_make_a_keeper_write_to_the_log(gw: Gateway, nats: Client) -> None:
-    pulse = Pulse(process="liar", roles=[], attempts={"x-1": LOG_SUBJECT}, answered=[], position=2**62)
+    pulse = Pulse(process="liar", roles=[], attempts=[], answered=[], position=2**62, waiting={"x-1": LOG_SUBJECT})
     before = await last_sequence(gw)
     await nats.publish(subjects.PULSE, msgspec.json.encode(pulse))
     await gw.models.disable(id="echo")

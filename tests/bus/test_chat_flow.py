@@ -100,8 +100,8 @@ async def test_a_stream_is_numbered_and_its_end_is_an_empty_message_with_the_nex
 
 @pytest.mark.parametrize("wanted", [True, False])
 async def test_a_usage_chunk_comes_exactly_where_it_was_asked_for(nats: Client, wanted: bool) -> None:
-    options = {"stream_options": {"include_usage": wanted}}
-    *chunks, end = await stream(nats, chat_body("tokens", stream=True, **options))
+    body = chat_body("tokens", stream=True, stream_options={"include_usage": wanted})
+    *chunks, end = await stream(nats, body)
     with_usage = [chunk.json for chunk in chunks if chunk.json.get("usage")]
     assert len(with_usage) == wanted
     assert all(chunk["choices"] == [] for chunk in with_usage)
@@ -204,12 +204,11 @@ async def test_a_cut_stream_says_so_and_what_came_is_settled(gw: Gateway, nats: 
 
 async def test_our_client_gives_the_chunks_of_a_cut_stream_then_raises(gw: Gateway) -> None:
     await register(gw, cut="cut:3")
-    seen = 0
     async with gw.chat.stream("cut", "hi") as answer:
+        for _ in range(3):
+            await anext(answer)
         with pytest.raises(errors.ProviderError, match="broke off"):
-            async for _ in answer:
-                seen += 1
-    assert seen == 3
+            await anext(answer)
     assert answer.receipt is not None
 
 
@@ -250,6 +249,15 @@ async def test_a_disabled_model_is_routed_to_by_no_process_once_the_command_is_a
 
 
 # --- aborts and callers that went away
+
+
+async def abort_of(gw: Gateway, thread: str) -> Aborted:
+    """How a thread's attempt was cut, when it has been."""
+    async with asyncio.timeout(5):
+        async for event in gw.events("thread", id=thread, since=0):
+            if isinstance(event.body, Aborted):
+                return event.body
+    raise AssertionError("events end never")
 
 
 async def test_an_aborted_stream_is_cut_told_and_settled(gw: Gateway, nats: Client) -> None:
@@ -294,23 +302,16 @@ async def test_a_caller_that_went_away_is_noticed_and_its_call_cut(gw: Gateway, 
     async with calling(nats, chat_body("endless", stream=True), {headers.THREAD: "t"}) as call:
         await call.next()
     left = time.monotonic()
-    async with asyncio.timeout(5):
-        async for event in gw.events("thread", id="t", since=0):
-            if isinstance(event.body, Aborted):
-                break
+    aborted = await abort_of(gw, "t")
     assert time.monotonic() - left < 2.5
-    assert event.body.finish == "abandoned"
-    assert event.body.usage.output_tokens > 0
+    assert aborted.finish == "abandoned"
+    assert aborted.usage.output_tokens > 0
 
 
 async def test_leaving_a_stream_of_our_client_aborts_it(gw: Gateway) -> None:
     async with gw.chat.stream("slow", "hi", thread="t") as answer:
         await anext(answer)
-    async with asyncio.timeout(5):
-        async for event in gw.events("thread", id="t", since=0):
-            if isinstance(event.body, Aborted):
-                break
-    assert event.body.finish == "aborted"
+    assert (await abort_of(gw, "t")).finish == "aborted"
 
 
 async def test_no_thread_is_an_aggregate_of_its_own(gw: Gateway) -> None:

@@ -41,7 +41,7 @@ GOOD: dict[str, object] = {
     subjects.EMBEDDINGS: {"model": "echo", "input": ["a", "b"], "route": {"deadline_ms": 2000}},
     subjects.ABORT: {"request_id": "nobody's"},
     subjects.JOIN: {"scope": "0" * 24, "inbox": "_INBOX.nobody"},
-    subjects.PULSE: {"process": "p", "roles": ["router"], "attempts": {"a-1": ""}, "answered": ["a-1"], "position": 1},
+    subjects.PULSE: {"process": "p", "roles": ["router"], "attempts": ["a-1"], "answered": ["a-1"], "position": 1},
     "trunkline.models.register": {
         "id": "victim",
         "provider": "scripted",
@@ -153,7 +153,7 @@ async def test_ten_thousand_bad_messages(gw: Gateway, host: Host, seed: int) -> 
         assert supervised.restarts == 0
         assert supervised.actor is not None
         assert supervised.actor.actor_inbox.empty()
-    assert host.runtime.open == {}
+    assert host.runtime.open == set()
     assert host.runtime.held == set()
     recorded = await events(gw)
     check_books(recorded)

@@ -25,6 +25,7 @@ from trunkline.host import ROLES, Host
 THREAD = "demo"
 _QUESTION = "What do you keep of what you do?"
 _ANSWER = "Every decision, before it takes effect: who was considered, what was reserved, and what it cost in the end."
+_OPTIONS: dict[str, Any] = {"max_tokens": 100}
 _MODELS = (
     ("small", f"say:{_ANSWER}", {"input": "1.00", "output": "4.00"}),
     ("large", f"say:{_ANSWER}", {"input": "10.00", "output": "40.00"}),
@@ -60,7 +61,7 @@ async def _played(gateway: Gateway) -> int:
     await _register(gateway)
     _head("A chat over NATS, to the model `auto`, in a thread that may cost $0.05")
     show(f"> {_QUESTION}")
-    receipt = await stream(gateway, "auto", _QUESTION, {"thread": THREAD})
+    receipt = await stream(gateway, "auto", _QUESTION, {"thread": THREAD, **_OPTIONS})
     events = await _events_of(gateway, receipt)
     _head("Its events in the log")
     for event in events:
@@ -70,8 +71,8 @@ async def _played(gateway: Gateway) -> int:
         return FAILED
     _head("Why this model")
     for candidate in decided.candidates:
-        score = "left out" if candidate.score is None else f"score {candidate.score:.4g}"
-        show(f"  {candidate.model:<8} {score:<14} {candidate.reason}")
+        score = "left out" if candidate.score is None else f"score {candidate.score:,.0f}"
+        show(f"  {candidate.model:<8} {score:<16} {candidate.reason}")
     _head("Its money")
     show(f"  reserved  ${usd_from_nanos(decided.reserve_nanos)}, its worst case, before anything was sent")
     show(
@@ -85,7 +86,7 @@ async def _played(gateway: Gateway) -> int:
 async def _told(gateway: Gateway) -> int:
     """The same for a program: one object."""
     await _register(gateway)
-    answer = await gateway.chat.create("auto", _QUESTION, thread=THREAD)
+    answer = await gateway.chat.create("auto", _QUESTION, thread=THREAD, **_OPTIONS)
     events = await _events_of(gateway, answer.receipt)
     decided, settled = _facts(events)
     if decided is None or settled is None:

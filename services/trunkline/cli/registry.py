@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from trunkline.cli.failures import FAILED, UNAVAILABLE, UsageError
+from trunkline.cli.failures import UNAVAILABLE, UsageError
 from trunkline.cli.output import emit, fields, say, show, table
 from trunkline.cli.session import with_gateway
 from trunkline.client import Gateway
@@ -41,7 +41,7 @@ def _code(verb: str, reply: dict[str, Any]) -> int:
         say("trunkline: no process serves it\n  next: start one with `trunkline run provider`")
         return UNAVAILABLE
     say(f"trunkline: {reply['problem']}\n  next: look at its base URL and its secret with `trunkline providers get`")
-    return FAILED if "time" not in str(reply["problem"]) else UNAVAILABLE
+    return UNAVAILABLE
 
 
 def _print(noun: str, verb: str, reply: dict[str, Any], *, as_json: bool) -> None:

@@ -16,6 +16,9 @@ def bus_url(args: argparse.Namespace) -> str:
 
 def with_gateway(args: argparse.Namespace, command: Callable[[Gateway], Awaitable[int]]) -> int:
     """Connect, run one command, close; its exit code. Ctrl-C cancels the command, which may clean up."""
+    for value in vars(args).values():
+        if isinstance(value, str):
+            value.encode()  # what isn't UTF-8 can't be sent: better said before connecting
     telemetry.configure("error")
     url, key = bus_url(args), settings.client_key()
 
