@@ -52,6 +52,7 @@ class Idempotency:
                 if taken_over is None:
                     continue
                 taken = taken_over
+            run.owned = True
             run.base = taken.attempts
             return None
 
@@ -66,6 +67,7 @@ class Idempotency:
         taken = await self._runtime.claims.take_over(run.scope, held, self._runtime.clock())
         if taken is None:
             return None, None
+        run.owned = True
         settled = await self._find_out(run, held.claim, deadline)
         if settled is None:
             run.leave_claim = False

@@ -17,6 +17,7 @@ ABORT_GRACE = 0.5
 class Run(Struct, kw_only=True):
     """One request in a router. `scope` is set where the caller chose the id; `base` counts attempts of earlier runs.
 
+    `owned`: the claim on the id is ours, so that others may join; until then we may be about to join another process.
     `leave_claim`: the claim on the id says more than this run knows, so this run must not change it.
     """
 
@@ -29,6 +30,7 @@ class Run(Struct, kw_only=True):
     attempt_ids: list[str] = field(default_factory=list)
     dispatched: bool = False
     aborted: bool = False
+    owned: bool = False
     leave_claim: bool = False
 
     def attempt_id(self, attempt: int) -> str:
@@ -70,6 +72,11 @@ class InFlight:
         if inbox not in run.listeners:
             run.listeners.append(inbox)
         return True
+
+    def owns(self, scope: str) -> bool:
+        """Whether a request is ours to run: the process that only asks who has it must not join itself."""
+        run = self._by_scope.get(scope)
+        return run is not None and run.owned
 
     def waits(self, scope: str, inbox: str) -> bool:
         """Whether this caller is one of those that a run of ours is to answer."""

@@ -67,7 +67,9 @@ class RouterActor(ServiceActor):
 
     async def _join(self, delivery: Delivery) -> Refused | None:
         join = read_join(delivery.data)
-        if join and self.bus.may_reply(join.inbox) and self._runs.listen(join.scope, join.inbox):
+        if join is None or not self.bus.may_reply(join.inbox) or not self._runs.owns(join.scope):
+            return None
+        if self._runs.listen(join.scope, join.inbox):
             await self.bus.publish(delivery.reply, b'{"ok":true}')
         return None
 

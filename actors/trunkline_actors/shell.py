@@ -88,7 +88,7 @@ class Shell:
             except (LogUnavailable, LogRefused) as error:
                 if not command.persistent:
                     raise
-                log.warning("shell.append_again", event=command.id, error=type(error).__name__)
+                log.warning("shell.append_again", event_id=command.id, error=type(error).__name__)
             await asyncio.sleep(pause * random.uniform(0.5, 1.5))
             pause = min(pause * 2, 2.0)
 

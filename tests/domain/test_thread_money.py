@@ -162,7 +162,9 @@ def test_a_retry_helps_where_only_reservations_stand_in_the_way(settled: int, re
 
 
 def test_a_refusal_names_all_the_amounts() -> None:
-    message = over_budget(Books(limit_nanos=10**9, settled_nanos=2 * 10**8, reserved_nanos=3 * 10**8), 6 * 10**8).message
+    message = over_budget(
+        Books(limit_nanos=10**9, settled_nanos=2 * 10**8, reserved_nanos=3 * 10**8), 6 * 10**8
+    ).message
     for amount in ("$1 ", "$0.2 ", "$0.3 ", "$0.6,"):
         assert amount in message
 
@@ -265,7 +267,12 @@ def test_a_limit_that_is_no_amount_is_refused(limit: str) -> None:
 
 def test_a_new_window_starts_with_nothing_settled() -> None:
     event = configured(Books(settled_nanos=5, tokens=Usage(input_tokens=3)), None, "month")
-    assert (event.settled_nanos, event.window, event.period, event.tokens) == (0, "month", "2026-11", Usage(input_tokens=3))
+    assert (event.settled_nanos, event.window, event.period, event.tokens) == (
+        0,
+        "month",
+        "2026-11",
+        Usage(input_tokens=3),
+    )
 
 
 def test_the_books_travel_whole_on_every_event() -> None:

@@ -1,6 +1,7 @@
-"""The keeper among real processes: one leads, the dead are noticed, and those who only paused are not taken for dead."""
+"""The keeper among real processes: one leads, the dead are noticed, and who only paused is not taken for dead."""
 
 import asyncio
+import contextlib
 import signal
 import time
 from collections.abc import AsyncIterator
@@ -76,7 +77,7 @@ async def test_when_the_leading_keeper_is_killed_another_leads_within_two_second
             await leading.kill()
             killed = time.monotonic()
             async with asyncio.timeout(10):
-                while await leader(bucket) in {"", first}:
+                while await leader(bucket) in {"", first}:  # noqa: ASYNC110 - a lease runs out in silence
                     await asyncio.sleep(0.02)
             assert time.monotonic() - killed < 2 + NOISE
             await leading.start()
@@ -142,16 +143,15 @@ async def test_nobody_is_orphaned_for_a_broker_that_was_away(
 ) -> None:
     back = asyncio.Event()
     server.on_restart = back.set
-    chunks = 0
-    with pytest.raises(errors.Disconnected):
-        async with gw.chat.stream("paced", "hi", thread="t") as answer:
+    async with gw.chat.stream("paced", "hi", thread="t") as answer:
+        await anext(answer)
+        assert server._process is not None
+        server._process.kill()
+        await back.wait()
+        with contextlib.suppress(errors.Disconnected):  # what was sent meanwhile is lost, unless it was buffered
             async for _ in answer:
-                chunks += 1
-                if chunks == 3:
-                    assert server._process is not None
-                    server._process.kill()
-                    await back.wait()
+                pass
     async with asyncio.timeout(10):
-        while open_attempts(await history(gw, "t")):
+        while open_attempts(await history(gw, "t")):  # noqa: ASYNC110 - the log may be away a moment
             await asyncio.sleep(0.05)
     assert "orphaned" not in kinds(await history(gw, "t"))

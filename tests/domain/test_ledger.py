@@ -1,0 +1,167 @@
+"""The owner of books: what it remembers, what it asks of the log, and how an attempt is ended through it."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from given import NOON, a_decision, new
+from trunkline_actors import ledger as ledgers
+from trunkline_actors.endings import Attempt, failed, orphaned
+from trunkline_actors.ledger import Ledger, OneRequest, end
+from trunkline_actors.shell import Decided, Shell
+from trunkline_events.failure import Failure, FailureClass
+from trunkline_events.log import load
+from trunkline_events.memory import MemoryLog
+from trunkline_events.subjects import NO_THREAD
+from trunkline_events.thread import AttemptFailed, Books, Orphaned, ThreadConfigured
+from trunkline_projections.threads import EMPTY, books_of
+
+FAILURE = Failure(kind=FailureClass.TIMEOUT, message="slow")
+
+
+@pytest.fixture
+def log() -> MemoryLog:
+    return MemoryLog()
+
+
+@pytest.fixture
+def ledger(log: MemoryLog) -> Ledger:
+    return Ledger(log)
+
+
+def books(settled: int) -> Books:
+    return Books(settled_nanos=settled)
+
+
+async def decide(log: MemoryLog, attempt_id: str, aggregate: str = "t", **carried: Any) -> Attempt:
+    """An attempt whose decision is in the log."""
+    body = a_decision(attempt_id, **carried)
+    appended = await log.append(new(body, aggregate, id=f"{attempt_id}/decided"))
+    return Attempt(
+        aggregate=aggregate,
+        request_id="r",
+        attempt_id=attempt_id,
+        attempt=1,
+        model="m",
+        provider="p",
+        reserve_nanos=body.reserve_nanos,
+        books=books_of(body, appended.sequence),
+    )
+
+
+# -- remembering
+
+
+async def test_a_thread_that_never_was_has_empty_books_at_no_sequence(ledger: Ledger) -> None:
+    assert await ledger.load("t", fresh=False) == (EMPTY, 0, False)
+
+
+async def test_the_last_event_is_the_state_and_is_read_once(log: MemoryLog, ledger: Ledger) -> None:
+    await log.append(new(ThreadConfigured(request_id="c", limit_nanos=1), "t"))
+    await log.append(new(ThreadConfigured(request_id="c", limit_nanos=2), "t"))
+    after = Books(limit_nanos=2, config_seq=2)
+    assert await ledger.load("t", fresh=False) == (after, 2, False)
+    assert await ledger.load("t", fresh=False) == (after, 2, True), "what is remembered may be stale"
+    await log.append(new(ThreadConfigured(request_id="c", limit_nanos=3), "t"))
+    assert (await ledger.load("t", fresh=False))[1] == 2
+    assert await ledger.load("t", fresh=True) == (Books(limit_nanos=3, config_seq=3), 3, False)
+
+
+async def test_what_we_appended_is_learnt(ledger: Ledger) -> None:
+    ledger.learn("t", ThreadConfigured(request_id="c", limit_nanos=1), 4)
+    assert await ledger.load("t", fresh=False) == (Books(limit_nanos=1, config_seq=4), 4, True)
+
+
+async def test_news_is_taken_over_only_where_it_is_newer(ledger: Ledger) -> None:
+    ledger.adopt("t", books(1), 5)
+    ledger.adopt("t", books(2), 4)
+    assert (await ledger.load("t", fresh=False))[0] == books(1)
+    ledger.adopt("t", books(3), 6)
+    assert (await ledger.load("t", fresh=False))[0] == books(3)
+
+
+async def test_the_least_recently_used_books_are_forgotten_first(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledgers, "REMEMBERED", 2)
+    ledger.adopt("a", books(1), 1)
+    ledger.adopt("b", books(1), 2)
+    ledger.adopt("a", books(1), 1)
+    ledger.adopt("c", books(1), 3)
+    stale = [name for name in "abc" if (await ledger.load(name, fresh=False))[2]]
+    assert stale == ["a", "c"]
+
+
+async def test_requests_without_a_thread_share_no_books_no_lock_and_no_expectation(ledger: Ledger) -> None:
+    ledger.adopt(NO_THREAD, books(1), 5)
+    ledger.learn(NO_THREAD, a_decision(), 6)
+    assert await ledger.load(NO_THREAD, fresh=False) == (EMPTY, None, False)
+    assert ledger.lock(NO_THREAD) is None
+
+
+async def test_a_thread_has_one_lock_and_other_threads_have_others(ledger: Ledger) -> None:
+    lock = ledger.lock("t")
+    assert lock is not None
+    assert ledger.lock("t") is lock
+    assert ledger.lock("u") is not lock
+
+
+async def test_the_books_of_one_request_alone_go_on_from_its_own_events() -> None:
+    source = OneRequest(books(3))
+    assert source.lock("-") is None
+    assert await source.load("-", fresh=True) == (books(3), None, False)
+    source.learn("-", ThreadConfigured(request_id="c", settled_nanos=9), 4)
+    assert (await source.load("-", fresh=False))[0] == Books(settled_nanos=9, config_seq=4)
+
+
+# -- ending
+
+
+@pytest.mark.parametrize("thread", ["t", NO_THREAD])
+async def test_an_attempt_ends_under_an_id_that_all_its_endings_share(log: MemoryLog, thread: str) -> None:
+    shell, ledger = Shell(log, lambda: NOON), Ledger(log)
+    attempt = await decide(log, "r-1", thread)
+    decided = await end(shell, ledger, attempt, failed(attempt, FAILURE, 1.0), actor="provider")
+    assert decided is not None
+    assert isinstance(decided.event, AttemptFailed)
+    event = await log.get(decided.sequence)
+    assert event is not None
+    assert (event.id, event.cause, event.actor, event.aggregate) == ("r-1/ended", "r-1/decided", "provider", thread)
+    assert decided.event.open == {}
+    assert decided.event.reserved_nanos == 0
+
+
+@pytest.mark.parametrize("thread", ["t", NO_THREAD])
+async def test_whoever_ends_an_attempt_it_ends_once(log: MemoryLog, thread: str) -> None:
+    attempt = await decide(log, "r-1", thread)
+    endings = [failed(attempt, FAILURE, 1.0), orphaned(attempt, NOON)] * 5
+    outcomes = await asyncio.gather(
+        *(end(Shell(log, lambda: NOON), Ledger(log), attempt, one, actor="test") for one in endings)
+    )
+    facts = [event.body for event in await load(log, "thread", thread)][1:]
+    assert len(facts) == 1
+    assert isinstance(facts[0], AttemptFailed | Orphaned)
+    told = [one for one in outcomes if one is not None]
+    assert {one.event for one in told if isinstance(one.event, AttemptFailed | Orphaned)} <= set(facts) or all(
+        one.event == facts[0] for one in told
+    )
+
+
+async def test_an_ending_after_the_end_says_that_there_was_nothing_to_end(log: MemoryLog) -> None:
+    shell, ledger = Shell(log, lambda: NOON), Ledger(log)
+    attempt = await decide(log, "r-1")
+    assert isinstance(await end(shell, ledger, attempt, orphaned(attempt, NOON), actor="a"), Decided)
+    assert await end(shell, ledger, attempt, failed(attempt, FAILURE, 1.0), actor="b") is None
+    assert await log.end() == 2
+
+
+async def test_attempts_that_end_at_once_leave_books_without_any(log: MemoryLog) -> None:
+    one = await decide(log, "r-1")
+    two = await decide(log, "q-1", reserved_nanos=10, open={**one.books.open, **a_decision("q-1").open})
+    shells = [Shell(log, lambda: NOON) for _ in range(2)]
+    await asyncio.gather(
+        end(shells[0], Ledger(log), one, orphaned(one, NOON), actor="a"),
+        end(shells[1], Ledger(log), two, orphaned(two, NOON), actor="b"),
+    )
+    after, _, _ = await Ledger(log).load("t", fresh=True)
+    assert (after.settled_nanos, after.reserved_nanos, after.open) == (10, 0, {})
