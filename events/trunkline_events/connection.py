@@ -23,14 +23,14 @@ Listener = Callable[[], Awaitable[None]]
 
 
 class Unreachable(Exception):
-    """No NATS server let us in at this address. Start one (`trunkline up`) or give its address with `--nats`.
+    """No NATS server can be used at this address. Start one (`trunkline up`) or give its address with `--nats`.
 
     `reason` is what the last try came to: refused, timed out, not authorised.
     """
 
     def __init__(self, url: str, reason: str) -> None:
         super().__init__(
-            f"no NATS server let us in at {_without_password(url)} ({reason}); "
+            f"can't connect to NATS at {_without_password(url)} ({reason}); "
             "start one with `trunkline up`, or name it with --nats"
         )
         self.url = url

@@ -4,7 +4,7 @@ Wire formats: headers and acknowledgements as in NATS ADR-22 (publish), ADR-31 (
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
@@ -170,7 +170,7 @@ class JetStreamLog:
 
     async def read(
         self, after: int = 0, *, scope: Scope = ALL, since: float | None = None
-    ) -> AsyncIterator[RecordedEvent]:
+    ) -> AsyncGenerator[RecordedEvent, None]:
         target = await self.end(scope)
         if target <= after:
             return

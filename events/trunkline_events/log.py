@@ -5,7 +5,7 @@ event yet, None: the decision did not depend on it); an append that expects some
 Sequences count the whole log from 1, so an aggregate's own are increasing but not consecutive.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import Protocol
 
 from msgspec import Struct
@@ -119,7 +119,9 @@ class Log(Protocol):
         """The sequence of the last event in scope, 0 where there is none."""
         ...
 
-    def read(self, after: int = 0, *, scope: Scope = ALL, since: float | None = None) -> AsyncIterator[RecordedEvent]:
+    def read(
+        self, after: int = 0, *, scope: Scope = ALL, since: float | None = None
+    ) -> AsyncGenerator[RecordedEvent, None]:
         """The events in scope after a sequence, or since a Unix time, up to the end of the log as it is now."""
         ...
 

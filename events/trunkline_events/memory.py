@@ -2,7 +2,7 @@
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 from trunkline_events.codec import CODEC, Codec
 from trunkline_events.envelope import NewEvent, RecordedEvent
@@ -59,7 +59,7 @@ class MemoryLog:
 
     async def read(
         self, after: int = 0, *, scope: Scope = ALL, since: float | None = None
-    ) -> AsyncIterator[RecordedEvent]:
+    ) -> AsyncGenerator[RecordedEvent, None]:
         for event in self._events[after : len(self._events)]:
             if scope.covers(event.category, event.aggregate) and (since is None or event.time >= since):
                 yield event

@@ -22,8 +22,8 @@ from trunkline_events import headers, subjects
 from trunkline_events.connection import Connection
 
 from trunkline import client, lifecycle, telemetry
-from trunkline.cpu import cpu_seconds
 from trunkline.embedded import EmbeddedServer
+from trunkline.proc import cpu_seconds
 from trunkline.settings import Durability
 
 IN_FLIGHT = 64

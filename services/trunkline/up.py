@@ -20,6 +20,7 @@ from trunkline.banner import banner
 from trunkline.embedded import EmbeddedServer
 from trunkline.embedded_errors import EmbeddedServerError
 from trunkline.host import ROLES, Host
+from trunkline.proc import age_seconds
 from trunkline.ready import ReadyFile
 from trunkline.settings import Settings
 from trunkline.workers import Workers
@@ -69,7 +70,8 @@ async def _up(settings: Settings, asked: Up) -> int:
                 await workers.start()
                 async with client.connect(url) as gateway:
                     found = await bootstrap.first_models(gateway)
-                for line in banner(settings, asked.ephemeral, server, url, host, time.monotonic() - began, found):
+                seconds = age_seconds() or time.monotonic() - began
+                for line in banner(settings, asked.ephemeral, server, url, host, seconds, found):
                     print(line, flush=True)  # noqa: T201 - the banner is what the command is asked for
                 if server is not None:
                     server.on_restart = lambda: ready.write(url, server.pid, workers.pids)

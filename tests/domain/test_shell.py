@@ -1,7 +1,7 @@
 """The one loop that decides and appends: given a log, when a command is carried out, then it is kept once."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 import pytest
 from given import NOON
@@ -54,7 +54,7 @@ class Unsteady:
     async def end(self, scope: Scope = ALL) -> int:
         return await self._log.end(scope)
 
-    def read(self, after: int = 0, *, scope: Scope = ALL, since: float | None = None) -> AsyncIterator[RecordedEvent]:
+    def read(self, after: int = 0, *, scope: Scope = ALL, since: float | None = None) -> AsyncGenerator[RecordedEvent, None]:
         return self._log.read(after, scope=scope, since=since)
 
     async def follow(

@@ -12,12 +12,12 @@ import pytest
 import trunkline
 from audit import check_books, history, kinds, open_attempts
 from nats.js.kv import KeyValue
-from processes import Role, passed, running
+from processes import Role, passed, running, until
 from trunkline import errors
 from trunkline.client import Gateway
 from trunkline.embedded import EmbeddedServer
 from trunkline.host import Host
-from trunkline_actors.keeper import LEASE_SECONDS
+from trunkline_actors.keeper import LEASE_SECONDS, KeeperActor
 from trunkline_events.subjects import LEASES_BUCKET
 from trunkline_events.thread import Orphaned
 
@@ -155,3 +155,16 @@ async def test_nobody_is_orphaned_for_a_broker_that_was_away(
         while open_attempts(await history(gw, "t")):  # noqa: ASYNC110 - the log may be away a moment
             await asyncio.sleep(0.05)
     assert "orphaned" not in kinds(await history(gw, "t"))
+
+
+async def test_a_keeper_leads_again_when_the_broker_was_started_anew(host: Host, server: EmbeddedServer) -> None:
+    keeper = next(one.actor for one in host._others if isinstance(one.actor, KeeperActor))
+    back = asyncio.Event()
+    server.on_restart = back.set
+    assert isinstance(keeper, KeeperActor)
+    await until(lambda: keeper.leads)
+    assert server._process is not None
+    server._process.kill()
+    await back.wait()
+    await until(lambda: not keeper.leads, within=3)  # the lease was in the server's memory
+    await until(lambda: keeper.leads, within=3 + NOISE)
