@@ -9,6 +9,7 @@ from msgspec import Struct
 from trunkline.chat import Receipt
 from trunkline.client import Gateway
 from trunkline.errors import TrunklineError
+from trunkline_events.envelope import RecordedEvent
 
 DEADLINE_MS = 8000
 LATEST = DEADLINE_MS / 1000 + 5
@@ -85,16 +86,23 @@ class Crowd:
         """What all of them heard, when the last has."""
         return await asyncio.gather(*self._tasks)
 
+    async def _settled(self, within: float = 20.0) -> list[RecordedEvent]:
+        """The log, when the keeper has ended what the dead left behind."""
+        give_up = time.monotonic() + within
+        while True:
+            recorded = await events(self._gateway)
+            left = open_attempts(recorded)
+            if not left:
+                return recorded
+            assert time.monotonic() < give_up, f"still open after {within:g} s: {left}"
+            await asyncio.sleep(0.05)
+
     async def check(self, kills: int) -> None:
         """Nobody was left waiting, nothing acknowledged is lost, nothing is billed twice, nothing stays open."""
         everyone = await self.heard()
         answered = [one for one in everyone if one.error is None]
         slowest = max(one.seconds for one in everyone)
-        recorded = await events(self._gateway)
-        async with asyncio.timeout(20):
-            while open_attempts(recorded):  # until the keeper has ended what the dead left behind
-                await asyncio.sleep(0.05)
-                recorded = await events(self._gateway)
+        recorded = await self._settled()
         orphans = sum(event.type == "thread.orphaned.v1" for event in recorded)
         told = Counter(f"{one.error.code}: {one.error.message[:60]}" for one in everyone if one.error)
         print(f"{kills} kills, {len(everyone)} chats, {len(answered)} answered, {orphans} orphaned, told {dict(told)}")

@@ -126,10 +126,10 @@ class KeeperActor(ServiceActor):
             passed, last = now - last, now
             if not healthy or passed > LONGEST_TICK:
                 continue
-            lost = self._watch.pass_time(passed, LEASE_SECONDS)
             if not self._lease.held:
+                self._watch.wait(passed)
                 continue
-            for watched in lost:
+            for watched in self._watch.pass_time(passed, LEASE_SECONDS):
                 self.spawn(self._rescue(watched))
 
     async def _healthy(self) -> bool:
@@ -171,6 +171,7 @@ class KeeperActor(ServiceActor):
             served = [decision.reply]
             outcome = Outcome(status="ended", books=books_of(ending, sequence), books_seq=sequence, served=served)
             await self.bus.publish(watched.router, encode(outcome))
+        self._runtime.answered([watched.attempt_id])
 
     async def _answer(self, decision: RouteDecided, ending: ThreadFact, sequence: int) -> None:
         if not self.bus.may_reply(decision.reply):

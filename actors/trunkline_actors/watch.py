@@ -83,12 +83,17 @@ class Watch:
         }
 
     def pass_time(self, seconds: float, lease: float) -> list[Watched]:
-        """Let time pass; what has gone unseen for a lease is given back, and no longer watched."""
-        lost = []
+        """Let time pass; what has gone unseen for a lease is given back, to be ended and answered.
+
+        It is watched on until it is, and given back again after another lease: the log may have gone away meanwhile.
+        """
+        self.wait(seconds)
+        lost = [watched for watched in self._watched.values() if watched.unseen >= lease]
+        for watched in lost:
+            watched.unseen = 0.0
+        return lost
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass while somebody else leads; what is lost then is given back when we do."""
         for watched in self._watched.values():
             watched.unseen += seconds
-            if watched.unseen >= lease:
-                lost.append(watched)
-        for watched in lost:
-            del self._watched[watched.attempt_id]
-        return lost

@@ -141,8 +141,11 @@ class StreamFollower:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(HEARTBEAT):
                     await self._stale.wait()
+            if not self._nats.is_connected:
+                await asyncio.sleep(0.05)  # what is stale already is not waited for, and this must not spin
+                continue
             silent = loop.time() - self._heard > 3 * HEARTBEAT
-            if not (self._stale.is_set() or silent) or not self._nats.is_connected:
+            if not (self._stale.is_set() or silent):
                 continue
             self._stale.clear()
             try:

@@ -13,9 +13,8 @@ from trunkline_actors.mailbox import AsyncioActor, AsyncioFuture, Mailbox, Mailb
 class Recorder(AsyncioActor):
     """Notes what it is told and what becomes of it."""
 
-    def __init__(self, limit: int = 100) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.actor_inbox = Mailbox(limit)
         self.heard: list[Any] = []
         self.turned_away: list[Any] = []
         self.steps: list[str] = []
@@ -53,6 +52,12 @@ class Recorder(AsyncioActor):
 
     def on_failure(self, *_: Any) -> None:
         self.steps.append("failure")
+
+
+class Narrow(Recorder):
+    @staticmethod
+    def _create_actor_inbox() -> Mailbox:
+        return Mailbox(limit=1)
 
 
 class BadStart(Recorder):
@@ -206,11 +211,14 @@ async def test_a_start_that_fails_is_raised_to_who_awaits_it_and_answers_who_ask
 
 async def test_pykkas_own_start_works_too() -> None:
     ref = Recorder.start()
+    actor = ref._actor_weakref()
+    assert actor is not None
+    ended = actor.ended
     future = ref.ask("hello", block=False)
     assert isinstance(future, AsyncioFuture)
     assert await future == "got hello"
     ref.stop(block=False)
-    await ref._actor.ended  # type: ignore[attr-defined]
+    await ended
 
 
 # -- the mailbox alone
@@ -230,7 +238,7 @@ async def test_a_full_mailbox_refuses_and_takes_again_when_there_is_room() -> No
 
 
 async def test_who_tells_a_full_actor_is_told_so() -> None:
-    actor = Recorder(limit=1)
+    actor = Narrow()
     actor.launch()
     actor.actor_ref.tell("one")
     with pytest.raises(MailboxFull):

@@ -54,7 +54,9 @@ class Unsteady:
     async def end(self, scope: Scope = ALL) -> int:
         return await self._log.end(scope)
 
-    def read(self, after: int = 0, *, scope: Scope = ALL, since: float | None = None) -> AsyncGenerator[RecordedEvent, None]:
+    def read(
+        self, after: int = 0, *, scope: Scope = ALL, since: float | None = None
+    ) -> AsyncGenerator[RecordedEvent, None]:
         return self._log.read(after, scope=scope, since=since)
 
     async def follow(

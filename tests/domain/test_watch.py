@@ -19,13 +19,27 @@ def lost(watch: Watch, seconds: float) -> list[str]:
     return [one.attempt_id for one in watch.pass_time(seconds, LEASE)]
 
 
-def test_an_attempt_that_nobody_tells_of_for_a_lease_is_lost_once(watch: Watch) -> None:
+def test_an_attempt_that_nobody_tells_of_for_a_lease_is_lost(watch: Watch) -> None:
     decided(watch, "r-1", sequence=9, deadline=60)
     assert lost(watch, 4.9) == []
     (one,) = watch.pass_time(0.1, LEASE)
     assert (one.attempt_id, one.aggregate, one.sequence, one.deadline, one.ended) == ("r-1", "t", 9, 60, None)
-    assert len(watch) == 0
+
+
+def test_what_is_lost_is_given_back_again_after_a_lease_until_it_is_done_with(watch: Watch) -> None:
+    decided(watch, "r-1")
+    assert lost(watch, LEASE) == ["r-1"]
+    assert lost(watch, 4.9) == []
+    assert lost(watch, 0.1) == ["r-1"]
+    watch.ended("r-1", 8)
+    watch.answered(["r-1"])
     assert lost(watch, 100) == []
+
+
+def test_a_keeper_that_does_not_lead_forgets_nothing(watch: Watch) -> None:
+    decided(watch, "r-1")
+    watch.wait(100)
+    assert lost(watch, 0.1) == ["r-1"]
 
 
 def test_a_sign_of_life_buys_another_lease(watch: Watch) -> None:
