@@ -86,7 +86,7 @@ class Crowd:
         """What all of them heard, when the last has."""
         return await asyncio.gather(*self._tasks)
 
-    async def _settled(self, within: float = 20.0) -> list[RecordedEvent]:
+    async def settled(self, within: float = 20.0) -> list[RecordedEvent]:
         """The log, when the keeper has ended what the dead left behind."""
         give_up = time.monotonic() + within
         while True:
@@ -102,7 +102,7 @@ class Crowd:
         everyone = await self.heard()
         answered = [one for one in everyone if one.error is None]
         slowest = max(one.seconds for one in everyone)
-        recorded = await self._settled()
+        recorded = await self.settled()
         orphans = sum(event.type == "thread.orphaned.v1" for event in recorded)
         told = Counter(f"{one.error.code}: {one.error.message[:60]}" for one in everyone if one.error)
         print(f"{kills} kills, {len(everyone)} chats, {len(answered)} answered, {orphans} orphaned, told {dict(told)}")

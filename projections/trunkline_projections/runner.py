@@ -76,6 +76,8 @@ class View(Generic[S]):
             await self._follower.reached(sequence)
 
     async def _apply(self, event: RecordedEvent) -> None:
+        if event.sequence <= self._position:
+            return  # told again, since a reconnect cut short the snapshot that was being kept after it
         if isinstance(event.body, Unknown):
             self.skipped += 1
             log.warning("view.event_skipped", fold=self._fold.name, sequence=event.sequence, type=event.type)

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 import trunkline
-from crowd import Crowd
+from audit import check_books, check_receipts
+from crowd import LATEST, NOISE, Crowd
 from processes import Role, passed, running, until
 from trunkline.client import Gateway
 from trunkline.embedded import EmbeddedServer
@@ -100,3 +101,7 @@ async def test_everything_at_once(gw: Gateway, cast: dict[str, Role], server: Em
     crowd.call(BATCH)
     heard = await crowd.heard()
     assert all(one.error is None for one in heard[BATCH:])
+    assert all(one.seconds < LATEST + NOISE for one in heard)
+    recorded = await crowd.settled()
+    check_receipts(recorded, [one.receipt for one in heard if one.receipt])
+    check_books(recorded)
