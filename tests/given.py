@@ -86,7 +86,10 @@ def a_moment(
 
 def a_decision(attempt_id: str = "r-1", reserve: int = 5, attempt: int = 1, **books: Any) -> RouteDecided:
     """A `RouteDecided` with the books given; by default those of this one attempt."""
-    after = {"reserved_nanos": reserve, "open": {attempt_id: OpenAttempt(request_id="r", reserve_nanos=reserve)}}
+    after: dict[str, Any] = {
+        "reserved_nanos": reserve,
+        "open": {attempt_id: OpenAttempt(request_id="r", reserve_nanos=reserve)},
+    }
     return RouteDecided(
         request_id="r",
         attempt_id=attempt_id,

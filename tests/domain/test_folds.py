@@ -204,18 +204,16 @@ def used(attempt_id: str, cost: int, model: str = "m", **books: Any) -> UsageRec
 
 def test_a_history_counts_requests_and_what_each_model_cost() -> None:
     state = ThreadHistory()
-    for sequence, fact in enumerate(
-        [
-            a_decision("r-1", 5, attempt=1),
-            failed("r-1"),
-            a_decision("r-2", 5, attempt=2),
-            used("r-2", 4),
-            a_decision("q-1", 9),
-            Orphaned(request_id="q", attempt_id="q-1", attempt=1, model="n", provider="p", cost_nanos=9, last_seen=1.0),
-            used("never-1", 2),
-        ],
-        1,
-    ):
+    facts: list[Any] = [
+        a_decision("r-1", 5, attempt=1),
+        failed("r-1"),
+        a_decision("r-2", 5, attempt=2),
+        used("r-2", 4),
+        a_decision("q-1", 9),
+        Orphaned(request_id="q", attempt_id="q-1", attempt=1, model="n", provider="p", cost_nanos=9, last_seen=1.0),
+        used("never-1", 2),
+    ]
+    for sequence, fact in enumerate(facts, 1):
         state = threads.evolve(state, fact, sequence)
     assert state.requests == 2
     assert state.models == {

@@ -5,7 +5,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from trunkline_events.headers import decode_value, encode_value
 
-TEXT = st.text(st.characters(exclude_categories=("Cs",)))
+TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 
 
 @given(TEXT)

@@ -18,7 +18,7 @@ from trunkline_events.subjects import (
     split_log_subject,
 )
 
-TEXT = st.text(st.characters(exclude_categories=("Cs",)), max_size=128)
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=128)
 IDS = TEXT.filter(lambda text: 0 < len(text.encode()) <= 128)
 TOKEN = re.compile(r"[A-Za-z0-9_=-]+")
 
