@@ -58,7 +58,10 @@ def period_of(window: Window, now: float) -> str:
 
 
 def turn(books: Books, now: float) -> Books:
-    """The books now: what was settled in an earlier period no longer counts. A slow clock turns nothing back."""
+    """The books now: what was settled in an earlier period no longer counts.
+
+    A process whose clock is slow turns no period back: what was settled since would be forgotten.
+    """
     period = period_of(books.window, now)
     return books if period <= books.period else structs.replace(books, period=period, settled_nanos=0)
 

@@ -85,8 +85,8 @@ class JetStreamLog:
     async def open(cls, connection: Connection, *, replicas: int = 1, codec: Codec = CODEC) -> "JetStreamLog":
         """Make sure the stream exists, and be ready to append. Raises LogUnavailable where JetStream is off."""
         self = cls(connection, codec)
-        await self._acks.open()
         try:
+            await self._acks.open()
             await self._js.add_stream(stream_config(replicas))
         except nats.js.errors.BadRequestError as error:
             if error.err_code != _OTHER_CONFIGURATION:

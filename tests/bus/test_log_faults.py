@@ -155,6 +155,8 @@ async def test_a_log_whose_connection_is_closed_is_unavailable_at_once(
         await log.append(an_event("e1"))
     with pytest.raises(LogUnavailable):
         await log.last("circuit", "a")
+    with pytest.raises(LogUnavailable):
+        await JetStreamLog.open(connection)
 
 
 async def test_a_follower_that_is_slow_loses_nothing(log: JetStreamLog) -> None:

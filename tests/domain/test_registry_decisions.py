@@ -242,6 +242,11 @@ def test_a_provider_field_of_the_wrong_type_is_refused() -> None:
     assert "timeout_s" in refused(update_provider(a_registry(), "p", {"timeout_s": "long"}, None, KINDS))
 
 
+def test_a_provider_is_not_registered_with_a_setting_of_the_wrong_type() -> None:
+    command = RegisterProvider(id="q", kind="scripted", timeout_s="long")  # type: ignore[arg-type]
+    assert "timeout_s" in refused(register_provider(EMPTY, command, KINDS))
+
+
 def test_a_provider_that_is_registered_without_an_address_may_be_of_a_kind_that_has_one() -> None:
     decision = register_provider(EMPTY, RegisterProvider(id="o", kind="openai"), KINDS)
     assert isinstance(decision, ProviderRegistered)
