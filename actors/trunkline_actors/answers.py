@@ -153,6 +153,7 @@ class Answering:
             state="answered",
             since=self._runtime.clock(),
             attempts=int(self._dispatch.attempt_id.rpartition("-")[2]),
+            fingerprint=self._dispatch.fingerprint,
             headers=fields,
             messages=messages,
         )

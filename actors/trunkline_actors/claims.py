@@ -24,6 +24,7 @@ log = structlog.get_logger()
 
 KEPT_SECONDS = 24 * 3600.0
 ACK_WAIT = 2.0
+MOST_TRIES = 8
 MAX_ANSWER = 256 * 1024
 """Bytes of an answer that are kept; of a larger one only the receipt is."""
 
@@ -31,12 +32,14 @@ MAX_ANSWER = 256 * 1024
 class Claim(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What is known of a request id. `since` is Unix time; `attempts` the number of the last attempt made for it.
 
-    `headers` are those of the answer, its receipt among them; `messages` its bodies, absent where it was too large.
+    `fingerprint` tells the request it was claimed for from any other. `headers` are those of the answer, its receipt
+    among them; `messages` its bodies, absent where it was too large.
     """
 
     state: Literal["running", "answered", "failed"]
     since: float
     attempts: int = 0
+    fingerprint: str = ""
     headers: dict[str, str] = {}
     messages: list[bytes] | None = None
 
@@ -60,6 +63,11 @@ def scope_of(key: str, thread: str, request_id: str) -> str:
     return hashlib.blake2b("\0".join((key, thread, request_id)).encode(), digest_size=12).hexdigest()
 
 
+def fingerprint_of(subject: str, body: bytes) -> str:
+    """One name for what was asked: 16 hex digits of the subject and the body."""
+    return hashlib.blake2b(b"\0".join((subject.encode(), body)), digest_size=8).hexdigest()
+
+
 class Claims:
     """The bucket of claims. Written on every chat whose caller chose its id, so without nats-py's tasks for each."""
 
@@ -79,10 +87,10 @@ class Claims:
         except (nats.errors.Error, nats.js.errors.Error, TimeoutError) as error:
             raise LogUnavailable(f"JetStream does not answer ({error}); enable it on the server") from error
 
-    async def take(self, scope: str, now: float) -> Taken | Held:
+    async def take(self, scope: str, now: float, fingerprint: str = "") -> Taken | Held:
         """Claim a request id, or learn who has. Raises LogUnavailable."""
-        while True:
-            revision = await self._write(scope, Claim(state="running", since=now), expected=0)
+        for _ in range(MOST_TRIES):
+            revision = await self._write(scope, Claim(state="running", since=now, fingerprint=fingerprint), expected=0)
             if revision is not None:
                 return Taken(revision, 0)
             held = await self.read(scope)
@@ -90,13 +98,14 @@ class Claims:
                 continue
             if held.claim.state != "failed":
                 return held
-            taken = await self.take_over(scope, held, now)
+            taken = await self.take_over(scope, held, now, fingerprint)
             if taken is not None:
                 return taken
+        raise LogUnavailable("the request's claim keeps changing, or was deleted by hand; use another request id")
 
-    async def take_over(self, scope: str, held: Held, now: float) -> Taken | None:
+    async def take_over(self, scope: str, held: Held, now: float, fingerprint: str = "") -> Taken | None:
         """Claim what a dead or failed run left; None where somebody else was quicker."""
-        claim = Claim(state="running", since=now, attempts=held.claim.attempts)
+        claim = Claim(state="running", since=now, attempts=held.claim.attempts, fingerprint=fingerprint)
         revision = await self._write(scope, claim, expected=held.revision)
         return None if revision is None else Taken(revision, held.claim.attempts)
 

@@ -18,13 +18,15 @@ from trunkline_projections.threads import books_of
 from trunkline_actors import endings
 from trunkline_actors.dispatch import Dispatch, Join, Outcome, encode, outcome_decoder, pack
 from trunkline_actors.inflight import Run
-from trunkline_actors.ledger import end
+from trunkline_actors.ledger import end, has_ended
 from trunkline_actors.pricing import Rate
 from trunkline_actors.routing import Request
 from trunkline_actors.runtime import Runtime
 
 log = structlog.get_logger()
 
+STALE = 2.0
+"""Seconds after which a decision may have been overtaken by a keeper that took us for dead."""
 GRACE = 3.0
 """Seconds after the deadline in which a provider may still say how it ended before the router answers."""
 
@@ -48,6 +50,8 @@ class Courier:
     async def deliver(self, run: Run, request: Request, decided: DecidedRoute, body: bytes) -> Outcome | None:
         """Send an attempt to its provider; how it went, or None where nobody said so in time."""
         event = decided.event
+        if self._runtime.clock() - event.now > STALE and await self._has_ended(run, decided):
+            return Outcome(status="ended", served=[event.reply])  # we were stopped, and a keeper has seen to it
         loop = asyncio.get_running_loop()
         arrived: asyncio.Future[Outcome] = loop.create_future()
 
@@ -76,13 +80,17 @@ class Courier:
             self._bus.replies.forget(reply)
             self._runtime.waiting.pop(event.attempt_id, None)
             run.dispatched = False
-        if outcome.status != "ended":
+        if outcome.status in {"failed", "unserved"}:
             self._runtime.held.add(event.attempt_id)
         if outcome.status == "unserved":
             outcome = await self._record_unserved(run, event, outcome)
         if outcome.books is not None:
             self._runtime.ledger.adopt(run.thread, outcome.books, outcome.books_seq)
         return outcome
+
+    async def _has_ended(self, run: Run, decided: DecidedRoute) -> bool:
+        runtime = self._runtime
+        return await has_ended(runtime.log, runtime.ledger, run.thread, decided.event.attempt_id, decided.sequence)
 
     def _dispatch(self, run: Run, request: Request, decided: DecidedRoute) -> Dispatch:
         event = decided.event
@@ -101,17 +109,24 @@ class Courier:
             reserve_nanos=event.reserve_nanos,
             input_bound=event.asked.input_bound,
             stream=event.asked.stream,
+            decided_at=event.now,
             deadline=request.deadline,
             listeners=run.listeners,
             max_tokens=event.max_tokens,
             include_usage=request.parsed.include_usage,
             claim=run.scope,
+            fingerprint=run.fingerprint,
             traceparent=run.traceparent,
         )
 
     async def _record_unserved(self, run: Run, event: RouteDecided, outcome: Outcome) -> Outcome:
         """No process took the attempt, so nobody else will say that it failed."""
         failure = Failure(kind=FailureClass.UNAVAILABLE, message=outcome.message)
+        await self.withdraw(run, event, failure)
+        return Outcome(status="failed", failure=failure.kind, message=failure.message)
+
+    async def withdraw(self, run: Run, event: RouteDecided, failure: Failure) -> None:
+        """End an attempt that was never sent, so that it costs nothing; returns when the log has it."""
         attempt = endings.Attempt(
             aggregate=run.thread,
             request_id=run.request_id,
@@ -126,7 +141,6 @@ class Courier:
         runtime = self._runtime
         latency = (runtime.clock() - event.now) * 1000
         await end(runtime.shell, runtime.ledger, attempt, endings.failed(attempt, failure, latency), actor=runtime.name)
-        return Outcome(status="failed", failure=failure.kind, message=failure.message)
 
     async def tell_of(self, scope: str, inbox: str) -> None:
         """Whoever runs this request: this caller waits for it too."""
@@ -135,10 +149,12 @@ class Courier:
 
 def _read(message: Reply) -> Outcome:
     fields = message.headers or {}
-    if fields.get(headers.STATUS) == "503" or headers.ERROR_CODE in fields:
+    if fields.get(headers.STATUS) == "503" or fields.get(headers.ERROR_CODE) == "503":  # nobody is there, or it stops
         return Outcome(status="unserved", message="no process serves this provider right now")
+    if headers.ERROR_CODE in fields:
+        return Outcome(status="lost", message="the provider's process failed; what the attempt did is being settled")
     try:
         return outcome_decoder.decode(message.data)
     except msgspec.DecodeError as error:
         log.error("courier.unreadable_outcome", error=str(error))  # noqa: TRY400 - no trace is needed
-        return Outcome(status="unserved", message="the provider's process answered something unreadable")
+        return Outcome(status="lost", message="the provider's process answered something unreadable")

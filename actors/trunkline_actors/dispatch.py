@@ -35,22 +35,25 @@ class Dispatch(Struct, frozen=True, kw_only=True, omit_defaults=True):
     reserve_nanos: int
     input_bound: int
     stream: bool
+    decided_at: float
     deadline: float
     listeners: list[str]
     max_tokens: int | None = None
     include_usage: bool = False
     claim: str | None = None
+    fingerprint: str = ""
     traceparent: str | None = None
 
 
 class Outcome(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How an attempt went. `ended`: the caller has its answer or its error. `failed`: it has heard nothing yet.
 
-    `unserved` is the router's own word for an attempt that no process took. `served` lists the inboxes that heard the
+    `unserved` and `lost` are the router's own words: no process took the attempt; one took it and failed, so that only
+    the log can tell what became of it. `served` lists the inboxes that heard the
     end: one that asked for the same request a moment too late is not among them.
     """
 
-    status: Literal["ended", "failed", "unserved"]
+    status: Literal["ended", "failed", "unserved", "lost"]
     books: Books | None = None
     books_seq: int = 0
     failure: FailureClass | None = None

@@ -15,6 +15,9 @@ from trunkline_actors.supervisor import Supervised
 
 log = structlog.get_logger()
 
+DRAIN_SECONDS = 25.0
+"""How long the attempts of a provider that was changed or removed may take to end."""
+
 
 class Fleet:
     """The provider actors of this process. `only` names the instances to serve; None means all, later ones too."""
@@ -26,6 +29,7 @@ class Fleet:
         self._make_adapter = make_adapter
         self._only = only
         self._serving: dict[str, tuple[Provider, Supervised]] = {}
+        self._retiring: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -55,9 +59,7 @@ class Fleet:
             if name not in self._serving or self._serving[name][0] != provider:
                 await self._serve(provider)
         for name in [name for name in self._serving if name not in wanted]:
-            _, supervised = self._serving.pop(name)
-            await supervised.stop(timeout=30.0)
-            log.info("provider.stopped", provider=name)
+            self._retire(name, self._serving.pop(name)[1])
 
     async def _serve(self, provider: Provider) -> None:
         replaced = self._serving.get(provider.id)
@@ -70,9 +72,21 @@ class Fleet:
         self._serving[provider.id] = (provider, supervised)
         log.info("provider.serving", provider=provider.id, kind=provider.kind)
         if replaced is not None:  # the new one listens already, so nothing falls between the two
-            await replaced[1].stop(timeout=30.0)
+            self._retire(provider.id, replaced[1])
+
+    def _retire(self, name: str, supervised: Supervised) -> None:
+        """Let an actor finish what it has, beside everything else."""
+
+        async def stop() -> None:
+            await supervised.stop(DRAIN_SECONDS)
+            log.info("provider.stopped", provider=name)
+
+        task = asyncio.create_task(stop())
+        self._retiring.add(task)
+        task.add_done_callback(self._retiring.discard)
 
     async def stop(self, timeout: float) -> None:
         """Let every attempt end."""
         await end_task(self._task)
-        await asyncio.gather(*(supervised.stop(timeout) for _, supervised in self._serving.values()))
+        stopping = (supervised.stop(timeout) for _, supervised in self._serving.values())
+        await asyncio.gather(*stopping, *self._retiring)

@@ -31,6 +31,9 @@ class Settled(Struct, frozen=True):
     refused: Refused | None = None
 
 
+ANOTHER_REQUEST = Refused(
+    code="conflict", message="this request id was used for another request; use a new one", param=headers.REQUEST
+)
 _LOST = Settled(Refused(code="unavailable", message="the answer was lost on its way; ask again with this request id"))
 
 
@@ -44,7 +47,7 @@ class Idempotency:
         """None: the request is ours to run. Raises LogUnavailable."""
         assert run.scope is not None
         while True:
-            taken = await self._runtime.claims.take(run.scope, self._runtime.clock())
+            taken = await self._runtime.claims.take(run.scope, self._runtime.clock(), run.fingerprint)
             if isinstance(taken, Held):
                 settled, taken_over = await self._held(run, taken, deadline)
                 if settled is not None:
@@ -59,12 +62,14 @@ class Idempotency:
     async def _held(self, run: Run, held: Held, deadline: float) -> tuple[Settled | None, Taken | None]:
         assert run.scope is not None
         run.leave_claim = True
+        if held.claim.fingerprint != run.fingerprint:
+            return Settled(ANOTHER_REQUEST), None
         if held.claim.state == "answered":
             return await self._replay_to_all(run.listeners, held.claim), None
         if await self._join(run):
             return Settled(), None
         # Whoever had it is gone. Take its place, then see in the log how far it came.
-        taken = await self._runtime.claims.take_over(run.scope, held, self._runtime.clock())
+        taken = await self._runtime.claims.take_over(run.scope, held, self._runtime.clock(), run.fingerprint)
         if taken is None:
             return None, None
         run.owned = True

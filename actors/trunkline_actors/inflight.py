@@ -25,6 +25,7 @@ class Run(Struct, kw_only=True):
     scope: str | None
     thread: str
     listeners: list[str]
+    fingerprint: str = ""
     traceparent: str | None = None
     base: int = 0
     attempt_ids: list[str] = field(default_factory=list)
@@ -72,6 +73,11 @@ class InFlight:
         if inbox not in run.listeners:
             run.listeners.append(inbox)
         return True
+
+    def differs(self, scope: str, fingerprint: str) -> bool:
+        """Whether a run of ours has this id for another request."""
+        run = self._by_scope.get(scope)
+        return run is not None and run.fingerprint != fingerprint
 
     def owns(self, scope: str) -> bool:
         """Whether a request is ours to run: the process that only asks who has it must not join itself."""

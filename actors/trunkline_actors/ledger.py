@@ -5,14 +5,18 @@ from collections import OrderedDict
 from typing import cast
 from weakref import WeakValueDictionary
 
-from trunkline_events.envelope import Event
-from trunkline_events.log import Log
+import structlog
+from trunkline_events.envelope import Event, RecordedEvent, Unknown
+from trunkline_events.log import Log, Scope
 from trunkline_events.subjects import NO_THREAD
 from trunkline_events.thread import Books, ThreadEvent
+from trunkline_events.thread import Ending as EndingEvent
 from trunkline_projections.threads import EMPTY, books_of
 
 from trunkline_actors.endings import Attempt, Ending
 from trunkline_actors.shell import Command, Decided, Shell
+
+log = structlog.get_logger()
 
 REMEMBERED = 20_000
 """Threads whose books are kept in memory, the least recently used forgotten first."""
@@ -43,9 +47,20 @@ class Ledger:
         recorded = await self._log.last("thread", aggregate)
         if recorded is None:
             return EMPTY, 0, False
-        books = books_of(cast("ThreadEvent", recorded.body), recorded.sequence)
+        books = await self._books_at(recorded)
         self.adopt(aggregate, books, recorded.sequence)
         return books, recorded.sequence, False
+
+    async def _books_at(self, last: RecordedEvent) -> Books:
+        """The books after an event; where it is none we know (forged, or of a newer version), after the last we do."""
+        if not isinstance(last.body, Unknown):
+            return books_of(cast("ThreadEvent", last.body), last.sequence)
+        log.warning("ledger.event_skipped", thread=last.aggregate, sequence=last.sequence, type=last.type)
+        books = EMPTY
+        async for event in self._log.read(scope=Scope(("thread",), last.aggregate)):
+            if not isinstance(event.body, Unknown):
+                books = books_of(cast("ThreadEvent", event.body), event.sequence)
+        return books
 
     def learn(self, aggregate: str, event: Event, sequence: int) -> None:
         if aggregate != NO_THREAD:
@@ -99,3 +114,14 @@ async def end(shell: Shell, ledger: Ledger, attempt: Attempt, ending: Ending, *,
     decided = await shell.execute(source, command)
     assert decided is None or isinstance(decided, Decided)
     return decided
+
+
+async def has_ended(log_: Log, ledger: Ledger, aggregate: str, attempt_id: str, decided: int) -> bool:
+    """Whether an attempt, decided at this sequence, has ended: for a process that may have been stopped meanwhile."""
+    if aggregate != NO_THREAD:
+        books, _, _ = await ledger.load(aggregate, fresh=True)
+        return attempt_id not in books.open
+    async for event in log_.read(decided, scope=Scope(("thread",), aggregate)):
+        if isinstance(event.body, EndingEvent) and event.body.attempt_id == attempt_id:
+            return True
+    return False

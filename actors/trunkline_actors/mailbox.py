@@ -111,6 +111,16 @@ class AsyncioActor(pykka.Actor):
         pykka.ActorRegistry.register(self.actor_ref)
         self._start_actor_loop()
 
+    async def idle(self, timeout: float) -> bool:
+        """Return when nothing goes on beside the mailbox; false after `timeout` seconds."""
+        try:
+            async with asyncio.timeout(timeout):
+                while self._tasks or not self.actor_inbox.empty():
+                    await (asyncio.wait(self._tasks) if self._tasks else asyncio.sleep(0))
+        except TimeoutError:
+            return False
+        return True
+
     def cut(self) -> None:
         """Cancel what goes on beside the mailbox."""
         for task in self._tasks:

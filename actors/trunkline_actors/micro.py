@@ -32,7 +32,7 @@ Handler = Callable[[Delivery], Awaitable[Refused | None]]
 STOPPING = Refused(code="stopping", message="this process is stopping; send the request again")
 _INTERNAL = Refused(code="internal", message="something went wrong here; the log of this process says what")
 _FULL = Refused(code="unavailable", message="too many requests are waiting here; send it again a little later")
-_LOG_DOWN = Refused(code="unavailable", message="the log can't be written right now; send the request again")
+LOG_DOWN = Refused(code="unavailable", message="the log can't be written right now; send the request again")
 
 
 class Endpoint(Struct, frozen=True, kw_only=True):
@@ -77,9 +77,9 @@ class ServiceActor(AsyncioActor):
         for endpoint in self.endpoints():
             self._stats[endpoint.name] = _Stats()
             callback = self._receiver(endpoint)
-            self._subscriptions.append(
-                await self.bus.nats.subscribe(endpoint.subject, queue=endpoint.queue, cb=callback)
-            )
+            subscription = await self.bus.nats.subscribe(endpoint.subject, queue=endpoint.queue, cb=callback)
+            # What all replicas hear is about work under way, so it is heard until that has ended.
+            (self._subscriptions if endpoint.queue else self._control).append(subscription)
         await self._listen_for_control()
         await self.bus.nats.flush()
 
@@ -113,7 +113,7 @@ class ServiceActor(AsyncioActor):
             refused = await endpoint.handler(delivery)
         except (LogUnavailable, LogRefused) as error:
             log.warning("endpoint.log_down", endpoint=endpoint.name, error=str(error))
-            refused = _LOG_DOWN
+            refused = LOG_DOWN
         except Exception as error:
             log.exception("endpoint.failed", endpoint=endpoint.name, error=type(error).__name__)
             refused = _INTERNAL
@@ -123,6 +123,10 @@ class ServiceActor(AsyncioActor):
         if refused is not None:
             self.count_error(endpoint.name, refused)
             await self.bus.refuse(delivery.reply, refused, endpoint.name, delivery.header("Trunkline-Request"))
+            await self.refused(delivery)
+
+    async def refused(self, delivery: Delivery) -> None:
+        """What else a caller hears after an error."""
 
     def count_error(self, endpoint: str, refused: Refused) -> None:
         """An endpoint answered with an error; one that answers itself says so here."""
@@ -138,6 +142,7 @@ class ServiceActor(AsyncioActor):
         # Where every replica hears a message, one that can't look at it leaves the answer to those that can.
         if endpoint.queue:
             await self.bus.refuse(delivery.reply, refused, endpoint.name, delivery.header("Trunkline-Request"))
+            await self.refused(delivery)
 
     async def quiesce(self) -> None:
         """Take no more messages; those the server sent already are put in the mailbox first, and none is lost."""

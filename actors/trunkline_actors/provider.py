@@ -19,10 +19,11 @@ from trunkline_actors import endings
 from trunkline_actors.adapters import Adapter, Call, Chunk
 from trunkline_actors.answers import Answering
 from trunkline_actors.bus import Delivery, trace_id
+from trunkline_actors.courier import STALE
 from trunkline_actors.dispatch import Dispatch, Outcome, encode, read_join, unpack
 from trunkline_actors.endings import Metering
 from trunkline_actors.inflight import ABORT_GRACE, abort_target, unknown_request
-from trunkline_actors.ledger import end
+from trunkline_actors.ledger import end, has_ended
 from trunkline_actors.micro import Endpoint, ServiceActor
 from trunkline_actors.runtime import Runtime
 from trunkline_actors.shell import Decided
@@ -130,6 +131,9 @@ class ProviderActor(ServiceActor):
         dispatch, body = unpacked
         if dispatch.attempt_id in self._running:
             return None
+        if self._runtime.clock() - dispatch.decided_at > STALE and await self._has_ended(dispatch):
+            await self.bus.publish(delivery.reply, encode(Outcome(status="ended")))
+            return None
         listeners = [inbox for inbox in dispatch.listeners if self.bus.may_reply(inbox)]
         answering = Answering(self._runtime, dispatch, self.provider.id, listeners)
         loop = asyncio.get_running_loop()
@@ -189,7 +193,7 @@ class ProviderActor(ServiceActor):
             ttft_ms=latency,
             finish=answer.finish,
         )
-        decided = await self._record(dispatch, metering)
+        decided = await self._record(running, metering)
         if decided is not None:
             await running.answering.whole(answer.body, decided)
         return self._ended(decided)
@@ -208,7 +212,7 @@ class ProviderActor(ServiceActor):
                     raise asyncio.CancelledError
             else:
                 usage, finish = item.usage, item.finish
-        decided = await self._record(running.dispatch, self._metering(running, usage, finish))
+        decided = await self._record(running, self._metering(running, usage, finish))
         if decided is not None:
             await running.answering.end(decided)
         return self._ended(decided)
@@ -216,21 +220,21 @@ class ProviderActor(ServiceActor):
     async def _broken(self, running: Running, failure: Failure) -> Outcome:
         """The stream broke after its first chunk: what came is settled, and the caller is told."""
         metering = self._metering(running, None, "error", partial=True)
-        decided = await self._record(running.dispatch, metering)
+        decided = await self._record(running, metering)
         if decided is not None:
             await running.answering.broken(failure, decided)
         return self._ended(decided)
 
     async def _aborted(self, running: Running) -> Outcome:
         metering = self._metering(running, None, running.cut or "aborted", partial=True, aborted=True)
-        decided = await self._record(running.dispatch, metering)
+        decided = await self._record(running, metering)
         if decided is not None:
             await running.answering.aborted(decided)
         return self._ended(decided)
 
     async def _failed(self, running: Running, failure: Failure) -> Outcome:
         decision = endings.failed(self._attempt(running.dispatch), failure, running.milliseconds())
-        decided = await self._end(running.dispatch, decision)
+        decided = await self._end(running, decision)
         if decided is None:
             return self._ended(None)
         return Outcome(
@@ -261,14 +265,23 @@ class ProviderActor(ServiceActor):
             aborted=aborted,
         )
 
-    async def _record(self, dispatch: Dispatch, metering: Metering) -> Decided | None:
-        return await self._end(dispatch, endings.metered(self._attempt(dispatch), metering))
+    async def _record(self, running: Running, metering: Metering) -> Decided | None:
+        return await self._end(running, endings.metered(self._attempt(running.dispatch), metering))
 
-    async def _end(self, dispatch: Dispatch, ending: endings.Ending) -> Decided | None:
-        runtime = self._runtime
+    async def _end(self, running: Running, ending: endings.Ending) -> Decided | None:
+        """Append the ending; None where a keeper ended the attempt, having taken us for dead."""
+        runtime, dispatch = self._runtime, running.dispatch
+        # No expectation guards what belongs to no thread, and the duplicate window may be past.
+        unguarded = dispatch.thread == subjects.NO_THREAD and runtime.stopped_since(running.started)
+        if unguarded and await self._has_ended(dispatch):
+            return None
         runtime.ledger.adopt(dispatch.thread, dispatch.books, dispatch.books_seq)
         attempt = self._attempt(dispatch)
         return await end(runtime.shell, runtime.ledger, attempt, ending, actor=runtime.name)
+
+    async def _has_ended(self, dispatch: Dispatch) -> bool:
+        runtime = self._runtime
+        return await has_ended(runtime.log, runtime.ledger, dispatch.thread, dispatch.attempt_id, dispatch.books_seq)
 
     def _attempt(self, dispatch: Dispatch) -> endings.Attempt:
         return endings.Attempt(

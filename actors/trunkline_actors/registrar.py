@@ -31,10 +31,10 @@ SERVING_WAIT = 2.0
 class _Source:
     """The registry as it stands, and the sequence of one entry's last event."""
 
-    def __init__(self, runtime: Runtime, category: str) -> None:
+    def __init__(self, runtime: Runtime, category: str, lock: asyncio.Lock) -> None:
         self._runtime = runtime
         self._category = category
-        self._lock = asyncio.Lock()
+        self._lock = lock
 
     def lock(self, aggregate: str) -> asyncio.Lock | None:
         return self._lock
@@ -56,8 +56,9 @@ class RegistryActor(ServiceActor):
         self._runtime = runtime
         self._kinds = kinds
         self._readers = Readers(runtime)
-        self._models = _Source(runtime, "model")
-        self._providers = _Source(runtime, "provider")
+        lock = asyncio.Lock()  # one for both: what may be said of a model depends on the providers, and the reverse
+        self._models = _Source(runtime, "model", lock)
+        self._providers = _Source(runtime, "provider", lock)
 
     async def starting(self) -> None:
         await self._readers.start()
@@ -238,7 +239,7 @@ class RegistryActor(ServiceActor):
         command: Command[Registry] = Command(
             category=category,
             aggregate=entry,
-            id=f"{category}/{request_id}",
+            id=f"{delivery.subject}/{subjects.encode_id(entry)}/{headers.encode_value(request_id)}",
             decide=lambda state, _now: decide(state),
             actor=self._runtime.name,
             cause=request_id,

@@ -24,6 +24,8 @@ from trunkline_events.registry import (
 from trunkline_events.subjects import id_problem
 from trunkline_projections.models import Registry
 
+from trunkline_actors.requests import AUTO
+
 FEATURES = frozenset({"tools", "vision", "json_schema", "thinking", "embeddings"})
 
 _SECRET_HEADERS = ("authorization", "api-key", "apikey", "token", "cookie", "secret")
@@ -68,6 +70,8 @@ def register_model(state: Registry, command: RegisterModel) -> Decision:
     """Register a new model, or refuse. The same registration again is refused as a conflict: update it instead."""
     if problem := id_problem(command.id):
         return _invalid(problem, "id")
+    if command.id == AUTO:
+        return _invalid(f"{AUTO!r} lets the gateway choose and can't be a model's id", "id")
     if command.id in state.models:
         return Refused(code="conflict", message=f"model {command.id!r} is registered already; use update", param="id")
     fields = structs.asdict(command)

@@ -19,7 +19,9 @@ IMAGE_TOKENS = 3_000
 MESSAGE_TOKENS = 16
 """A bound on what a chat template puts around one message."""
 BYTES_A_TOKEN = 4
-"""Real text has fewer bytes a token, so a body larger than this many a token of the window can't fit."""
+"""Typical of English prose: good for comparing costs, and for nothing that must be certain."""
+MOST_BYTES_A_TOKEN = 24
+"""More than any tokenizer gets out of a token on the whole of a text, even where JSON writes six bytes a character."""
 
 
 class Route(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -181,7 +183,7 @@ def _chat_problem(chat: _Chat, max_tokens: int | None) -> Refused | None:
     if not chat.messages:
         return _invalid("messages must hold at least one message", "messages")
     if max_tokens is not None and not 1 <= max_tokens <= 2**31:
-        return _invalid("max_tokens must be at least 1", "max_tokens")
+        return _invalid(f"max_tokens must be from 1 to {2**31}", "max_tokens")
     if chat.n is not None and not 1 <= chat.n <= 128:
         return _invalid("n must be from 1 to 128", "n")
     return None

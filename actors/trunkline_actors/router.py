@@ -1,12 +1,14 @@
 """The router: decides which model serves a request, sends it there, and decides again when an attempt fails."""
 
 import random
+import re
 from collections.abc import Mapping
 from typing import cast
 
 import structlog
 from trunkline_events import headers, subjects
-from trunkline_events.failure import FailureClass, answer_for, tries_another
+from trunkline_events.failure import Failure, FailureClass, answer_for, tries_another
+from trunkline_events.log import LogRefused, LogUnavailable
 from trunkline_events.refusal import Refused
 from trunkline_events.thread import Books, RequestRefused, RouteDecided
 from trunkline_projections.models import Registry
@@ -15,12 +17,12 @@ from trunkline_projections.threads import books_of
 from trunkline_actors import money, routing
 from trunkline_actors.bus import Delivery, trace_id
 from trunkline_actors.catalogue import lookup
-from trunkline_actors.claims import Claim, scope_of
+from trunkline_actors.claims import Claim, fingerprint_of, scope_of
 from trunkline_actors.courier import Courier, DecidedRoute
 from trunkline_actors.dispatch import Outcome, read_join
-from trunkline_actors.idempotency import Idempotency
+from trunkline_actors.idempotency import ANOTHER_REQUEST, Idempotency
 from trunkline_actors.inflight import InFlight, Run
-from trunkline_actors.micro import Endpoint, ServiceActor
+from trunkline_actors.micro import LOG_DOWN, Endpoint, ServiceActor
 from trunkline_actors.pricing import Rate, price_model
 from trunkline_actors.requests import Parsed, parse_chat, parse_embeddings
 from trunkline_actors.runtime import Runtime
@@ -28,7 +30,12 @@ from trunkline_actors.shell import Command
 
 log = structlog.get_logger()
 
+_STREAM = re.compile(rb'"stream"\s*:\s*true')
+
 ABORTED = Refused(code="aborted", message="the request was aborted")
+OVERLOADED = Refused(code="unavailable", message="the log is behind; send the request again a little later")
+MAX_BACKLOG = 2_000
+"""Events waiting for their acknowledgement above which no request is taken on: refused now beats unanswered later."""
 DISPATCH_ROOM = 64 * 1024
 """Bytes that a message to a provider may need beside the caller's body."""
 _MAY_BE_STALE = frozenset({"model_not_found", "no_route"})
@@ -73,6 +80,10 @@ class RouterActor(ServiceActor):
             await self.bus.publish(delivery.reply, b'{"ok":true}')
         return None
 
+    async def refused(self, delivery: Delivery) -> None:
+        if _STREAM.search(delivery.data):  # who waits for the empty message must get one
+            await self.bus.publish(delivery.reply)
+
     # -- one request -----------------------------------------------------------------------------------------------
 
     async def _receive(self, delivery: Delivery, parsed: Parsed | Refused) -> Refused | None:
@@ -82,6 +93,8 @@ class RouterActor(ServiceActor):
             return Refused(
                 code="invalid_request", message=f"a body of {len(delivery.data)} bytes is more than we carry"
             )
+        if self._runtime.log.backlog > MAX_BACKLOG:
+            return OVERLOADED
         thread = delivery.header(headers.THREAD) or parsed.thread
         chosen = delivery.header(headers.REQUEST)
         for param, identifier in ((headers.THREAD, thread), (headers.REQUEST, chosen)):
@@ -89,6 +102,9 @@ class RouterActor(ServiceActor):
                 return Refused(code="invalid_request", message=f"{param}: {problem}", param=param)
         thread = thread or subjects.NO_THREAD
         scope = scope_of(delivery.header(headers.KEY) or "", thread, chosen) if chosen else None
+        fingerprint = fingerprint_of(delivery.subject, delivery.data) if scope else ""
+        if scope and self._runs.differs(scope, fingerprint):
+            return ANOTHER_REQUEST
         if scope and self._runs.waits(scope, delivery.reply):  # and hears nothing, or it would not ask again
             await self._idempotency.remind(scope, [delivery.reply])
         if scope and self._runs.listen(scope, delivery.reply):
@@ -99,11 +115,17 @@ class RouterActor(ServiceActor):
             scope=scope,
             thread=thread,
             listeners=[delivery.reply],
+            fingerprint=fingerprint,
             traceparent=delivery.headers.get(headers.TRACEPARENT),
         )
         with self._runs.holding(run):
             try:
-                refused = await self._serve(run, parsed, delivery.data)
+                try:
+                    refused = await self._serve(run, parsed, delivery.data)
+                except (LogUnavailable, LogRefused) as error:
+                    log.warning("router.log_down", request=run.request_id, error=type(error).__name__)
+                    run.leave_claim = True
+                    refused = LOG_DOWN
                 if refused is not None:
                     await self._conclude(run, parsed, refused)
             finally:
@@ -132,10 +154,12 @@ class RouterActor(ServiceActor):
             if isinstance(decided, Refused):
                 return failure if failure and decided.code == "no_route" else decided
             outcome = await self._courier.deliver(run, request, decided, body)
-            if outcome is None:
+            if outcome is None or outcome.status == "lost":
                 run.leave_claim = True  # it may yet be settled: only the log knows
                 if run.scope and await self._idempotency.remind(run.scope, run.listeners):
                     return None
+                if outcome is not None:
+                    return Refused(code="internal", message=outcome.message, retryable=False, metadata=_tried(request))
                 return Refused(code="timeout", message="no answer came within the deadline", metadata=_tried(request))
             if outcome.status == "ended":
                 await self._idempotency.catch_up(run, outcome.served)
@@ -157,11 +181,13 @@ class RouterActor(ServiceActor):
     async def _decide_now(self, run: Run, request: routing.Request) -> DecidedRoute | Refused:
         draw = random.random()
         moment = self._moment(self._runtime.clock(), draw)
+        decision: RouteDecided | RequestRefused | Refused | None = None
 
         def decide(books: Books, now: float) -> RouteDecided | RequestRefused | Refused:
-            nonlocal moment
+            nonlocal moment, decision
             moment = self._moment(now, draw)
-            return routing.decide(books, request, moment)
+            decision = routing.decide(books, request, moment)
+            return decision
 
         command: Command[Books] = Command(
             category="thread",
@@ -172,7 +198,14 @@ class RouterActor(ServiceActor):
             cause=run.request_id,
             traceparent=run.traceparent,
         )
-        decided = await self._runtime.shell.execute(self._runtime.ledger, command)
+        try:
+            decided = await self._runtime.shell.execute(self._runtime.ledger, command)
+        except LogUnavailable:
+            if isinstance(decision, RouteDecided):
+                # It may be stored all the same; what was never sent must not be billed as lost.
+                failure = Failure(kind=FailureClass.UNAVAILABLE, message="the log did not acknowledge in time")
+                self.spawn(self._courier.withdraw(run, decision, failure))
+            raise
         assert decided is not None
         if isinstance(decided, Refused):
             return decided

@@ -6,15 +6,17 @@ from collections.abc import Iterable, Mapping
 from msgspec import Struct, structs
 from trunkline_events.refusal import Refused
 from trunkline_events.registry import Model
-from trunkline_events.thread import Books, Candidate, RequestRefused, RouteDecided
+from trunkline_events.thread import Asked, Books, Candidate, RequestRefused, RouteDecided
 from trunkline_projections.circuits import Circuit
 from trunkline_projections.folds import Gateway
 
 from trunkline_actors import money
 from trunkline_actors.pricing import Rate, worst_case
-from trunkline_actors.requests import AUTO, BYTES_A_TOKEN, Parsed
+from trunkline_actors.requests import AUTO, BYTES_A_TOKEN, MOST_BYTES_A_TOKEN, Parsed
 
 MAX_CANDIDATES = 16
+AFTER_ALL = 1e15
+"""A score behind any cost in nano-dollars: a million dollars."""
 TYPICAL_OUTPUT = 512
 """Output tokens a request is compared at where it sets no bound."""
 
@@ -60,8 +62,12 @@ def rank(request: Request, moment: Moment) -> Ranked | Refused:
             param="model",
         )
     fits: list[tuple[float, int, Model, str]] = []
+    seen: set[str] = set()
     rejected: list[Candidate] = []
     for place, (model, why) in enumerate(_named(request, registry.models)):
+        if model.id in seen:
+            continue
+        seen.add(model.id)
         problem = _problem(model, request, moment)
         if problem is None:
             fits.append((_score(model, place, request, moment), place, model, why))
@@ -182,9 +188,10 @@ def _score(model: Model, place: int, request: Request, moment: Moment) -> float:
     route, asked = request.parsed.route, request.parsed.asked
     if asked.model != AUTO or model.id in route.prefer:
         return float(place)
+    if model.id in route.fallbacks:
+        return AFTER_ALL + route.fallbacks.index(model.id)
     cost = worst_case(moment.rates[model.id], asked.input_bound // BYTES_A_TOKEN, asked.max_tokens or TYPICAL_OUTPUT)
-    late = 1e18 if model.id in route.fallbacks else float(len(route.prefer))
-    return late + cost
+    return len(route.prefer) + float(cost)
 
 
 def _problem(model: Model, request: Request, moment: Moment) -> str | None:
@@ -208,11 +215,17 @@ def _problem(model: Model, request: Request, moment: Moment) -> str | None:
     lacking = [name for name in route.capabilities if not model.capabilities.get(name)]
     if lacking:
         return f"lacks capability {lacking[0]}"
-    if model.context_window is not None and asked.input_bound // BYTES_A_TOKEN > model.context_window:
+    if model.context_window is not None and _surely_longer(asked, model.context_window):
         return TOO_LONG
     if _is_open(moment.gateway.circuits.get(model.provider), moment.now):
         return "its circuit is open"
     return None
+
+
+def _surely_longer(asked: Asked, window: int) -> bool:
+    """Only what no tokenizer could squeeze in: the provider knows better, and says so (`context_length`)."""
+    counted = asked.operation == "chat" and "vision" not in asked.features
+    return counted and asked.input_bound // MOST_BYTES_A_TOKEN > window
 
 
 TOO_LONG = "its context window is too small"

@@ -25,6 +25,10 @@ from trunkline_actors.snapshots import KvSnapshots
 log = structlog.get_logger()
 
 PULSE_SECONDS = 1.0
+PULSE_PART = 2_000
+"""Attempts told of in one message: some 200 KB, far below what any server carries."""
+STANDSTILL = 2.5
+"""Seconds without a pulse after which we must look whether we were taken for dead."""
 
 
 class Runtime:
@@ -53,6 +57,8 @@ class Runtime:
         self._own = NUID().next().decode()
         self._numbers = itertools.count(1)
         self._changed = asyncio.Event()
+        self._last_beat = time.monotonic()
+        self._stood_still = float("-inf")
         self._pulse: asyncio.Task[None] | None = None
 
     @classmethod
@@ -78,22 +84,33 @@ class Runtime:
             self.held.discard(attempt_id)
         self._answered.extend(attempt_ids)
 
+    def stopped_since(self, moment: float) -> bool:
+        """Whether this process stood still, since a monotonic time, for so long that others may take it for dead."""
+        return self._stood_still >= moment or time.monotonic() - self._last_beat > STANDSTILL
+
     async def beat(self) -> None:
-        """Tell what this process has under way."""
+        """Tell what this process has under way, in as many messages as it takes."""
         answered, self._answered = self._answered, []
-        pulse = Pulse(
-            process=self.name,
-            roles=self.roles,
-            attempts=[*self.held, *self.open],
-            answered=answered,
-            position=self.gateway.position,
-            waiting=self.waiting,
-        )
-        await self.bus.publish(PULSE, encode(pulse))
+        attempts, waiting = [*self.held, *self.open], list(self.waiting.items())
+        for start in range(0, max(len(attempts), len(waiting), len(answered), 1), PULSE_PART):
+            part = slice(start, start + PULSE_PART)
+            pulse = Pulse(
+                process=self.name,
+                roles=self.roles,
+                attempts=attempts[part],
+                answered=answered[part],
+                position=self.gateway.position,
+                waiting=dict(waiting[part]),
+            )
+            await self.bus.publish(PULSE, encode(pulse))
 
     async def _beat(self) -> None:
         while True:
             self._changed.clear()
+            now = time.monotonic()
+            if now - self._last_beat > STANDSTILL:
+                self._stood_still = now
+            self._last_beat = now
             await self.beat()
             # A change of the registry is told at once: whoever made it waits until all have read it.
             with contextlib.suppress(TimeoutError):

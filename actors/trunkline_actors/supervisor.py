@@ -62,12 +62,10 @@ class Supervised:
         if actor is None or actor.ended.done():
             return True
         await actor.quiesce()
+        finished = await actor.idle(timeout)  # it still hears aborts meanwhile
         actor.stop()
-        done, _ = await asyncio.wait([actor.ended], timeout=timeout)
-        if not done:
+        if not finished:
             log.warning("actor.cut", actor=type(actor).__name__, in_flight=actor.in_flight)
             actor.cut()
-            await asyncio.wait([actor.ended], timeout=1.0)
-        if self._task:
-            await asyncio.wait([self._task], timeout=1.0)
-        return bool(done)
+        await asyncio.wait([actor.ended, *([self._task] if self._task else [])], timeout=5.0)
+        return finished

@@ -60,7 +60,7 @@ class ThreadsActor(ServiceActor):
         command: Command[Books] = Command(
             category="thread",
             aggregate=given.thread_id,
-            id=f"configure/{request_id}",
+            id=f"{delivery.subject}/{subjects.encode_id(given.thread_id)}/{headers.encode_value(request_id)}",
             decide=lambda books, now: money.configure(
                 books, request_id, given.budget.limit_usd, given.budget.window, given.reason, now
             ),

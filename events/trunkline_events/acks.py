@@ -46,6 +46,9 @@ class Acks:
         self._nats = connection.nats
         self._replies = Replies(connection)
 
+    def __len__(self) -> int:
+        return len(self._replies)
+
     async def open(self) -> None:
         """Be ready to hear. Call once."""
         await self._replies.open()

@@ -134,6 +134,9 @@ class Replies:
         self._tokens = itertools.count(1)
         self._subscription: Any = None
 
+    def __len__(self) -> int:
+        return len(self._waiting)
+
     async def open(self) -> None:
         """Subscribe. Call once, before the first `expect`."""
         self._subscription = await self._nats.subscribe_directly(f"{self._prefix}*", self._arrived)

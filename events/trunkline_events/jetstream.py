@@ -95,6 +95,11 @@ class JetStreamLog:
             raise LogUnavailable(f"JetStream does not answer ({error}); enable it on the server") from error
         return self
 
+    @property
+    def backlog(self) -> int:
+        """Events that wait for their acknowledgement."""
+        return len(self._acks)
+
     # -- appending -------------------------------------------------------------------------------------------------
 
     async def append(self, event: NewEvent, expected: int | None = None) -> Appended:
@@ -145,7 +150,12 @@ class JetStreamLog:
     async def end(self, scope: Scope = ALL) -> int:
         filters = scope.filters()
         if not filters:
-            info = await self._ask(self._js.stream_info(subjects.STREAM))
+            try:
+                info = await self._ask(self._js.stream_info(subjects.STREAM))
+            except nats.js.errors.NotFoundError as error:
+                raise LogUnavailable(
+                    "the stream TRUNKLINE is not there; start a Trunkline process to make it"
+                ) from error
             return int(info.state.last_seq)
         found = await asyncio.gather(*(self._last_of(subject) for subject in filters))
         return max((message.seq or 0 for message in found if message), default=0)

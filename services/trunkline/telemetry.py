@@ -13,7 +13,7 @@ import structlog
 
 FIELDS = frozenset(
     {
-        "event", "level", "timestamp", "logger",
+        "event", "event_id", "level", "timestamp", "logger",
         "request", "thread", "model", "provider", "trace", "attempt", "process", "role", "roles", "actor", "endpoint",
         "sequence", "position", "fold", "type", "kind", "subject", "size", "dropped", "restarts",
         "pid", "port", "url", "store", "durability", "seconds", "signal", "in_flight", "pause", "error", "code",

@@ -1,6 +1,7 @@
 """Whatever is sent, it is answered with what is wrong with it, and nobody falls over or writes where it must not."""
 
 import asyncio
+import time
 from typing import Any
 
 import msgspec
@@ -208,6 +209,7 @@ def dispatch(listener: str, reply_to: str = "a-1") -> bytes:
             reserve_nanos=0,
             input_bound=1,
             stream=False,
+            decided_at=time.time(),
             deadline=9e9,
             listeners=[listener],
         ),

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import time
 from collections import Counter
 
 import msgspec
@@ -97,6 +98,7 @@ def dispatch(number: int) -> bytes:
             reserve_nanos=0,
             input_bound=1,
             stream=False,
+            decided_at=time.time(),
             deadline=9e9,
             listeners=["_INBOX.nobody"],
         )
