@@ -12,7 +12,7 @@ from msgspec import Struct
 from trunkline_events import headers, subjects
 from trunkline_events.failure import Failure, FailureClass
 from trunkline_events.quick import Reply
-from trunkline_events.thread import RouteDecided
+from trunkline_events.thread import Books, RouteDecided
 from trunkline_projections.threads import books_of
 
 from trunkline_actors import endings
@@ -22,6 +22,7 @@ from trunkline_actors.ledger import end, has_ended
 from trunkline_actors.pricing import Rate
 from trunkline_actors.routing import Request
 from trunkline_actors.runtime import Runtime
+from trunkline_actors.shell import Command
 
 log = structlog.get_logger()
 
@@ -124,6 +125,23 @@ class Courier:
         failure = Failure(kind=FailureClass.UNAVAILABLE, message=outcome.message)
         await self.withdraw(run, event, failure)
         return Outcome(status="failed", failure=failure.kind, message=failure.message)
+
+    async def withdraw_uncertain(self, run: Run, event: RouteDecided) -> None:
+        """End an attempt whose decision may or may not be in the log: it was never sent, and must not be billed."""
+        if run.thread == subjects.NO_THREAD:
+            # Nothing tells whether it is there but its id: appended again it is there once, and can be ended.
+            command: Command[Books] = Command(
+                category="thread",
+                aggregate=run.thread,
+                id=f"{event.attempt_id}/decided",
+                decide=lambda _books, _now: event,
+                actor=self._runtime.name,
+                cause=run.request_id,
+                persistent=True,
+            )
+            await self._runtime.shell.execute(self._runtime.ledger, command)
+        failure = Failure(kind=FailureClass.UNAVAILABLE, message="the log did not acknowledge the decision in time")
+        await self.withdraw(run, event, failure)
 
     async def withdraw(self, run: Run, event: RouteDecided, failure: Failure) -> None:
         """End an attempt that was never sent, so that it costs nothing; returns when the log has it."""

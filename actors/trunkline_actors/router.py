@@ -7,7 +7,7 @@ from typing import cast
 
 import structlog
 from trunkline_events import headers, subjects
-from trunkline_events.failure import Failure, FailureClass, answer_for, tries_another
+from trunkline_events.failure import FailureClass, answer_for, tries_another
 from trunkline_events.log import LogRefused, LogUnavailable
 from trunkline_events.refusal import Refused
 from trunkline_events.thread import Books, RequestRefused, RouteDecided
@@ -202,9 +202,7 @@ class RouterActor(ServiceActor):
             decided = await self._runtime.shell.execute(self._runtime.ledger, command)
         except LogUnavailable:
             if isinstance(decision, RouteDecided):
-                # It may be stored all the same; what was never sent must not be billed as lost.
-                failure = Failure(kind=FailureClass.UNAVAILABLE, message="the log did not acknowledge in time")
-                self.spawn(self._courier.withdraw(run, decision, failure))
+                self.spawn(self._courier.withdraw_uncertain(run, decision))
             raise
         assert decided is not None
         if isinstance(decided, Refused):

@@ -1,5 +1,10 @@
 """What `trunkline up` says when it serves."""
 
+import shlex
+import shutil
+import sys
+from pathlib import Path
+
 from trunkline import __version__
 from trunkline.embedded import EmbeddedServer
 from trunkline.host import ROLES, Host
@@ -9,6 +14,23 @@ _PROMISE = {
     "always": "always: what is acknowledged is on disk",
     "process": "process: survives a killed process, NOT a power cut",
 }
+
+
+def command() -> str:
+    """What runs `trunkline` in the current folder: its name where PATH has it, else the way to it."""
+    if shutil.which("trunkline"):
+        return "trunkline"
+    python = Path(sys.executable)
+    script = python.with_name("trunkline")
+    return _way(script) if script.is_file() else f"{_way(python)} -m trunkline"
+
+
+def _way(program: Path) -> str:
+    folder = Path.cwd()
+    if not program.is_relative_to(folder):
+        return shlex.quote(str(program))
+    way = program.relative_to(folder)
+    return shlex.quote(str(way) if len(way.parts) > 1 else f"./{way}")  # a shell looks up a bare name on PATH
 
 
 def banner(
@@ -28,6 +50,7 @@ def banner(
         data = f"{where} ({_PROMISE[settings.durability]})"
     actors = ", ".join(ROLES) + (f", in {settings.workers} workers" if settings.workers else "")
     at = "" if url.endswith(f":{DEFAULT_NATS_PORT}") else f" --nats {url}"
+    run = command()
     rows = [
         ("NATS", url),
         ("HTTP", "not in this version"),
@@ -44,7 +67,7 @@ def banner(
         *(f"  {name:<8} {value}" for name, value in rows),
         "",
         "Try:",
-        f'  trunkline chat "Hello!"{at}',
-        f"  trunkline events tail{at}",
+        f'  {run} chat "Hello!"{at}',
+        f"  {run} events tail{at}",
         "",
     ]

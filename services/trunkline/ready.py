@@ -13,7 +13,7 @@ class ReadyFile:
         self._path = path
 
     def write(self, nats: str, server: int | None, workers: Mapping[str, int]) -> None:
-        """Say where we are; also again, after the embedded server was started anew."""
+        """Say where we are; also again, after the embedded server or a worker was started anew."""
         if self._path is None:
             return
         pids = {"nats-server": server} if server is not None else {}
@@ -23,6 +23,7 @@ class ReadyFile:
         beside.replace(self._path)
 
     def remove(self) -> None:
-        """We no longer serve."""
-        if self._path is not None:
-            self._path.unlink(missing_ok=True)
+        """We no longer serve; nor does a restart that ends only now say so again."""
+        path, self._path = self._path, None
+        if path is not None:
+            path.unlink(missing_ok=True)

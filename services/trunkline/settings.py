@@ -4,11 +4,12 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from msgspec import Struct, ValidationError, convert
+from msgspec import Meta, Struct, ValidationError, convert
 
 Durability = Literal["always", "process"]
+Port = Annotated[int, Meta(ge=0, le=65535)]
 
 DEFAULT_NATS_PORT = 4222
 FILE = "trunkline.yaml"
@@ -25,8 +26,8 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     nats: str | None = None
     data: Path = Path()
-    nats_port: int = DEFAULT_NATS_PORT
-    http_port: int | None = None
+    nats_port: Port = DEFAULT_NATS_PORT
+    http_port: Port | None = None
     durability: Durability = "always"
     workers: int = 0
     replicas: int = 1

@@ -23,7 +23,7 @@ from trunkline.host import ROLES, Host
 from trunkline.proc import age_seconds
 from trunkline.ready import ReadyFile
 from trunkline.settings import Settings
-from trunkline.workers import Workers
+from trunkline.workers import WorkerNotServing, Workers
 
 log = structlog.get_logger()
 
@@ -62,27 +62,25 @@ async def _up(settings: Settings, asked: Up) -> int:
     began = time.monotonic()
     with lifecycle.stop_on_signals() as stop:
         try:
-            async with _bus(settings, asked) as (url, server):
-                ready = ReadyFile(asked.ready_file)
-                in_process = ROLES if not settings.workers else ("registry", "keeper")
-                host = await _host(url, in_process, settings, None)
-                workers = Workers(url, settings.workers)
-                await workers.start()
+            async with _bus(settings, asked) as (url, server), _actors(url, settings) as (host, workers):
                 async with client.connect(url) as gateway:
                     found = await bootstrap.first_models(gateway)
                 seconds = age_seconds() or time.monotonic() - began
                 for line in banner(settings, asked.ephemeral, server, url, host, seconds, found):
                     print(line, flush=True)  # noqa: T201 - the banner is what the command is asked for
+                ready = ReadyFile(asked.ready_file)
+
+                def announce() -> None:
+                    ready.write(url, server.pid if server else None, workers.pids)
+
+                workers.on_restart = announce
                 if server is not None:
-                    server.on_restart = lambda: ready.write(url, server.pid, workers.pids)
-                ready.write(url, server.pid if server else None, workers.pids)
-                failed = server.failed if server else None
-                code = await _until_stopped(stop, failed)
+                    server.on_restart = announce
+                announce()
+                code = await _until_stopped(stop, server.failed if server else None)
                 ready.remove()
-                await workers.stop()
-                await host.stop()
                 return code
-        except (CannotStart, EmbeddedServerError) as error:
+        except (CannotStart, EmbeddedServerError, WorkerNotServing) as error:
             return _say(error)
 
 
@@ -116,6 +114,21 @@ async def _bus(settings: Settings, asked: Up) -> AsyncIterator[tuple[str, Embedd
         server = EmbeddedServer(store=store, port=settings.nats_port, durability=settings.durability)
         async with server:
             yield server.url, server
+
+
+@asynccontextmanager
+async def _actors(url: str, settings: Settings) -> AsyncIterator[tuple[Host, Workers]]:
+    """The actors in this process and the workers, all serving. The workers end first: they lean on the others."""
+    host = await _host(url, ROLES if not settings.workers else ("registry", "keeper"), settings, None)
+    try:
+        workers = Workers(url, settings.workers)
+        await workers.start()
+        try:
+            yield host, workers
+        finally:
+            await workers.stop()
+    finally:
+        await host.stop()
 
 
 async def _host(url: str, roles: Sequence[str], settings: Settings, only: frozenset[str] | None) -> Host:

@@ -114,6 +114,11 @@ def test_a_file_that_is_named_must_be_there() -> None:
         ({"workers": "many"}, {}, "workers = 'many' from the command line: Expected `int`"),
         ({}, {"TRUNKLINE_WORKERS": "many"}, "workers = 'many' from the environment: Expected `int`"),
         ({}, {"TRUNKLINE_DURABILITY": "maybe"}, "durability = 'maybe' from the environment: Invalid enum value"),
+        ({"nats_port": "99999"}, {}, "nats_port = '99999' from the command line: Expected `int` <= 65535"),
+        ({"nats_port": "-1"}, {}, "nats_port = '-1' from the command line: Expected `int` >= 0"),
+        ({}, {"TRUNKLINE_NATS_PORT": "65536"}, "nats_port = '65536' from the environment: Expected `int` <= 65535"),
+        ({}, {"TRUNKLINE_HTTP_PORT": "http"}, "http_port = 'http' from the environment: Expected `int"),
+        ({"http_port": "65536"}, {}, "http_port = '65536' from the command line: Expected `int` <= 65535"),
     ],
 )
 def test_a_bad_value_is_refused_with_its_name_and_where_it_came_from(
@@ -123,6 +128,12 @@ def test_a_bad_value_is_refused_with_its_name_and_where_it_came_from(
         settings.load(flags, environ)
     assert str(caught.value).startswith(told)
     assert str(caught.value).endswith("see `trunkline up --help`")
+
+
+@pytest.mark.parametrize("port", ["0", "65535"])
+def test_the_first_and_the_last_port_count(port: str) -> None:
+    chosen = settings.load({"nats_port": port}, {"TRUNKLINE_HTTP_PORT": port})
+    assert (chosen.nats_port, chosen.http_port) == (int(port), int(port))
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,8 @@ pytest_plugins = ["gateway", "console"]
         (["run", "router", "--provider", "p"], "name that role too"),
         (["up", "--durability", "sometimes"], "invalid choice: 'sometimes'"),
         (["up", "--workers", "many"], "workers = 'many' from the command line"),
+        (["up", "--ephemeral", "--nats-port", "99999"], "nats_port = '99999' from the command line"),
+        (["up", "--ephemeral", "--nats-port", "-1"], "nats_port = '-1' from the command line"),
         (["up", "--data", "x", "--ephemeral"], "not allowed with"),
         (["up", "--config", "gone.yaml"], "there is no file gone.yaml; give another one with --config"),
     ],

@@ -37,6 +37,8 @@ async def test_a_model_lives_from_register_to_remove(trunkline: Trunkline) -> No
     shown = await trunkline("models", "get", "m")
     assert "status          retired\n" in shown.out
     assert "tags            b\n" in shown.out
+    assert "price           input=1,output=2,cached_input=0.5\n" in shown.out
+    assert "capabilities    speed=0.5,wit=1.0\n" in shown.out
     assert (await trunkline("models", "remove", "m")).code == 0
     gone = await trunkline("models", "get", "m", "--json")
     assert (gone.code, gone.json["error"]["code"]) == (3, "model_not_found")
@@ -77,7 +79,9 @@ async def test_a_provider_lives_from_register_to_remove(trunkline: Trunkline) ->
     assert (await trunkline("providers", "check", "scripted", "--json")).json["reachable"] is True
     listed = await trunkline("providers", "list")
     assert [line.split("\t")[0] for line in listed.out.splitlines()] == ["p", "scripted"]
-    assert "kind             openai-compatible\n" in (await trunkline("providers", "get", "p")).out
+    shown = await trunkline("providers", "get", "p")
+    assert "kind             openai-compatible\n" in shown.out
+    assert "headers          X-Team=red\n" in shown.out
     assert (await trunkline("providers", "remove", "p")).code == 0
     assert (await trunkline("providers", "check", "p")).code == 3
     assert (await trunkline("providers", "remove", "scripted")).code == 1
@@ -89,7 +93,11 @@ async def test_a_threads_budget_is_set_and_its_books_shown(trunkline: Trunkline)
     assert (await trunkline("chat", "hello", "--model", "echo", "--thread", "t1")).code == 0
     books = (await trunkline("threads", "get", "t1", "--json")).json
     assert (books["limit_usd"], books["window"], books["settled_usd"]) == ("0.5", "day", "0.000005")
-    assert "settled_usd   0.000005\n" in (await trunkline("threads", "get", "t1")).out
+    shown = (await trunkline("threads", "get", "t1")).out
+    assert "settled_usd   0.000005\n" in shown
+    counts = books["tokens"]
+    assert counts["output_tokens"] == 1
+    assert f"tokens        {counts['input_tokens']} in, 1 out\n" in shown
     assert (await trunkline("threads", "list")).out == "t1\t0.5\tday\t0.000005\t0\t-\n"
     assert (await trunkline("threads", "configure", "t1")).out.startswith("t1 configured: no limit (event ")
     assert (await trunkline("threads", "get", "t2")).code == 3

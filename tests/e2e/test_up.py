@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -16,8 +17,11 @@ from typing import Any
 import pytest
 import trunkline
 from embedded_kit import eventually, listening, runs
+from trunkline.banner import command
+from trunkline.workers import WorkerNotServing, Workers
 
 COMMAND = (sys.executable, "-m", "trunkline")
+WORKERS = ("worker-1", "worker-2")
 
 
 @contextmanager
@@ -102,12 +106,57 @@ async def test_workers_share_the_load_and_are_started_again_when_they_die(tmp_pa
     with up(tmp_path, "--ephemeral", "--workers", "2") as (process, ready):
         async with trunkline.connect(ready["nats"]) as gw:
             await asyncio.gather(*(gw.chat.create("echo", f"n{number}") for number in range(40)))
-            os.kill(ready["pids"]["worker-1"], signal.SIGKILL)
-            os.kill(ready["pids"]["worker-2"], signal.SIGKILL)
+            before = {name: ready["pids"][name] for name in WORKERS}
+            for pid in before.values():
+                os.kill(pid, signal.SIGKILL)
+            await eventually(lambda: all_new(tmp_path / "ready.json", before), within=20)
             answer = await gw.chat.create("echo", "back", route={"deadline_ms": 20_000})
             assert answer.text == "back"
         code, _, _ = ended(process)
     assert code == 0
+
+
+async def test_workers_serve_when_the_ready_file_says_so(tmp_path: Path) -> None:
+    with up(tmp_path, "--ephemeral", "--workers", "2") as (process, ready):
+        assert set(ready["pids"]) == {"nats-server", *WORKERS}
+        # Each has its signal handlers: what only starts would die of the signal instead of stopping in order.
+        for name in WORKERS:
+            os.kill(ready["pids"][name], signal.SIGTERM)
+        await eventually(lambda: all_new(tmp_path / "ready.json", ready["pids"], *WORKERS), within=20)
+        code, _, err = ended(process)
+    assert code == 0
+    deaths = [line for line in map(json.loads, err.splitlines()) if line["event"] == "worker.died"]
+    assert sorted((line["worker"], line["exit_code"]) for line in deaths) == [(name, 0) for name in WORKERS]
+
+
+def all_new(ready_file: Path, before: dict[str, int], *names: str) -> bool:
+    """Whether the ready file names another process for each of these."""
+    now = json.loads(ready_file.read_text())["pids"]
+    return all(now.get(name) not in {None, before[name]} for name in names or before)
+
+
+async def test_a_worker_that_dies_at_its_start_is_an_error() -> None:
+    workers = Workers("nats://127.0.0.1:1", 1)
+    with pytest.raises(WorkerNotServing, match="worker-1 ended with exit code 6 before it served"):
+        await workers.start()
+    assert workers.pids == {}
+    await workers.stop()
+
+
+def test_a_worker_that_takes_too_long_ends_up_with_1_and_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "temporary").mkdir()
+    program = "import sys; from trunkline import workers; workers.START_SECONDS = 0.05\n"
+    program += "from trunkline.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    flags = ("up", "--ephemeral", "--nats-port", "0", "--workers", "2", "--ready-file", "ready.json")
+    environ = os.environ | {"TMPDIR": str(tmp_path / "temporary")}
+    result = subprocess.run(
+        [sys.executable, "-c", program, *flags], capture_output=True, text=True, timeout=60, cwd=tmp_path, env=environ
+    )
+    assert result.returncode == 1
+    assert "didn't serve within 0.05 s; try fewer --workers" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert "ready in" not in result.stdout
+    assert list(tmp_path.rglob("*")) == [tmp_path / "temporary"]
 
 
 async def test_an_ephemeral_gateway_leaves_nothing_behind(tmp_path: Path) -> None:
@@ -183,3 +232,38 @@ async def test_a_running_stream_is_finished_before_the_process_ends(tmp_path: Pa
             assert stream.receipt is not None
         await eventually(lambda: process.poll() is not None, within=20)
         assert process.returncode == 0
+
+
+async def test_the_banner_names_a_command_that_runs_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    with up(tmp_path, "--ephemeral") as (process, _):
+        assert process.stdout is not None
+        lines = iter(process.stdout.readline, "")
+        line = next(line for line in lines if 'chat "Hello!"' in line)
+        chat = await asyncio.create_subprocess_shell(line, stdout=-1, stderr=-1, cwd=tmp_path)
+        out, err = await chat.communicate()
+        assert chat.returncode == 0, err
+        assert out
+        assert ended(process)[0] == 0
+
+
+def test_the_command_is_named_as_the_current_folder_and_path_reach_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scripts = tmp_path / "a venv" / "bin"
+    scripts.mkdir(parents=True)
+    monkeypatch.setattr(sys, "executable", str(scripts / "python"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert command() == "'a venv/bin/python' -m trunkline"
+    (scripts / "trunkline").touch(mode=0o755)
+    assert command() == "'a venv/bin/trunkline'"
+    monkeypatch.chdir(scripts.parent)
+    assert command() == "bin/trunkline"
+    monkeypatch.chdir(scripts)
+    assert command() == "./trunkline"
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert command() == shlex.quote(str(scripts / "trunkline"))
+    monkeypatch.setenv("PATH", str(scripts))
+    assert command() == "trunkline"

@@ -40,8 +40,14 @@ def _print(verb: str, reply: dict[str, Any], *, as_json: bool) -> None:
         if reply["after"] is not None:
             say(f"there are more; next: --after {reply['after']}")
     elif verb == "get":
-        fields({name: value for name, value in reply.items() if name != "ok"})
+        fields({name: _shown(name, value) for name, value in reply.items() if name != "ok"})
     else:
         limit = "no limit" if reply["limit_usd"] is None else f"${reply['limit_usd']}"
         window = "" if reply["window"] == "none" else f" a {reply['window']}"
         show(f"{reply['thread_id']} configured: {limit}{window} (event {reply['seq']})")
+
+
+def _shown(name: str, value: Any) -> Any:
+    if name == "tokens":
+        return f"{value.get('input_tokens', 0)} in, {value.get('output_tokens', 0)} out"
+    return value
