@@ -26,8 +26,6 @@ from trunkline_actors.shell import Command
 
 log = structlog.get_logger()
 
-STALE = 2.0
-"""Seconds after which a decision may have been overtaken by a keeper that took us for dead."""
 GRACE = 3.0
 """Seconds after the deadline in which a provider may still say how it ended before the router answers."""
 
@@ -51,7 +49,7 @@ class Courier:
     async def deliver(self, run: Run, request: Request, decided: DecidedRoute, body: bytes) -> Outcome | None:
         """Send an attempt to its provider; how it went, or None where nobody said so in time."""
         event = decided.event
-        if self._runtime.clock() - event.now > STALE and await self._has_ended(run, decided):
+        if self._runtime.overslept(event.now) and await self._has_ended(run, decided):
             return Outcome(status="ended", served=[event.reply])  # we were stopped, and a keeper has seen to it
         loop = asyncio.get_running_loop()
         arrived: asyncio.Future[Outcome] = loop.create_future()

@@ -19,7 +19,6 @@ from trunkline_actors import endings
 from trunkline_actors.adapters import Adapter, Call, Chunk
 from trunkline_actors.answers import Answering
 from trunkline_actors.bus import Delivery, trace_id
-from trunkline_actors.courier import STALE
 from trunkline_actors.dispatch import Dispatch, Outcome, encode, read_join, unpack
 from trunkline_actors.endings import Metering
 from trunkline_actors.inflight import ABORT_GRACE, abort_target, unknown_request
@@ -131,7 +130,7 @@ class ProviderActor(ServiceActor):
         dispatch, body = unpacked
         if dispatch.attempt_id in self._running:
             return None
-        if self._runtime.clock() - dispatch.decided_at > STALE and await self._has_ended(dispatch):
+        if self._runtime.overslept(dispatch.decided_at) and await self._has_ended(dispatch):
             await self.bus.publish(delivery.reply, encode(Outcome(status="ended")))
             return None
         listeners = [inbox for inbox in dispatch.listeners if self.bus.may_reply(inbox)]

@@ -27,6 +27,8 @@ log = structlog.get_logger()
 PULSE_SECONDS = 1.0
 PULSE_PART = 2_000
 """Attempts told of in one message: some 200 KB, far below what any server carries."""
+STALE = 2.0
+"""Seconds that a decision may be old before anybody can have taken its process for dead."""
 STANDSTILL = 2.5
 """Seconds without a pulse after which we must look whether we were taken for dead."""
 
@@ -87,6 +89,11 @@ class Runtime:
     def stopped_since(self, moment: float) -> bool:
         """Whether this process stood still, since a monotonic time, for so long that others may take it for dead."""
         return self._stood_still >= moment or time.monotonic() - self._last_beat > STANDSTILL
+
+    def overslept(self, decided: float) -> bool:
+        """Whether what was decided at this Unix time may have been overtaken while this process stood still."""
+        age = self.clock() - decided
+        return age > STALE and self.stopped_since(time.monotonic() - age)
 
     async def beat(self) -> None:
         """Tell what this process has under way, in as many messages as it takes."""
