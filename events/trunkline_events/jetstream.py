@@ -21,7 +21,7 @@ from trunkline_events.codec import CODEC, Codec
 from trunkline_events.connection import Connection
 from trunkline_events.envelope import NewEvent, RecordedEvent, Unknown
 from trunkline_events.follower import StreamFollower
-from trunkline_events.log import ALL, Appended, Conflict, Handler, LogRefused, LogUnavailable, Scope
+from trunkline_events.log import ALL, Appended, Conflict, Handler, LogMissing, LogRefused, LogUnavailable, Scope
 
 log = structlog.get_logger()
 
@@ -153,9 +153,7 @@ class JetStreamLog:
             try:
                 info = await self._ask(self._js.stream_info(subjects.STREAM))
             except nats.js.errors.NotFoundError as error:
-                raise LogUnavailable(
-                    "the stream TRUNKLINE is not there; start a Trunkline process to make it"
-                ) from error
+                raise LogMissing from error
             return int(info.state.last_seq)
         found = await asyncio.gather(*(self._last_of(subject) for subject in filters))
         return max((message.seq or 0 for message in found if message), default=0)

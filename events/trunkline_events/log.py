@@ -34,6 +34,13 @@ class LogUnavailable(LogError):
     """
 
 
+class LogMissing(LogUnavailable):
+    """There is no log on this bus yet. Start a gateway with `trunkline up`."""
+
+    def __init__(self) -> None:
+        super().__init__("this bus has no log yet; start a gateway with `trunkline up`")
+
+
 class LogRefused(LogError):
     """The log answered that it will not store this. `code` is JetStream's error code; look at the server's disk."""
 

@@ -111,8 +111,6 @@ class Gateway:
             log = JetStreamLog(self._connection)
             try:
                 await log.end()
-            except nats.js.errors.NotFoundError:
-                raise errors.unavailable("this bus has no log yet; start a gateway with `trunkline up`") from None
             except LogError as error:
                 raise errors.unavailable(str(error)) from error
             self._log = log
