@@ -29,7 +29,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     nats_port: Port = DEFAULT_NATS_PORT
     http_port: Port | None = None
     durability: Durability = "always"
-    workers: int = 0
+    workers: Annotated[int, Meta(ge=0, le=64)] = 0
     replicas: int = 1
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 

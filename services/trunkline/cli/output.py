@@ -75,7 +75,7 @@ def _aligned(row: Sequence[str], widths: Sequence[int]) -> str:
 
 def _cell(value: Any) -> str:
     match value:
-        case None | [] | {} | "":
+        case None | [] | "":
             return "-"
         case str():
             return value
@@ -83,7 +83,7 @@ def _cell(value: Any) -> str:
             return "yes" if value else "no"
         case list():
             return ",".join(map(_cell, value))
-        case dict():
-            return ",".join(f"{name}={_cell(inner)}" for name, inner in value.items())
+        case dict():  # the pattern `{}` would match every one, whatever it holds
+            return ",".join(f"{name}={_cell(inner)}" for name, inner in value.items()) or "-"
         case _:
             return str(value)

@@ -53,7 +53,7 @@ def _print(noun: str, verb: str, reply: dict[str, Any], *, as_json: bool) -> Non
         if reply["after"] is not None:
             say(f"there are more; next: --after {reply['after']}")
     elif verb == "get":
-        fields({name: _spelled_out(value) for name, value in reply[noun.removesuffix("s")].items()})
+        fields(reply[noun.removesuffix("s")])
     elif verb == "check":
         fields({name: value for name, value in reply.items() if name != "ok"})
     elif reply.get("changed") is False:
@@ -69,12 +69,6 @@ def _shown(column: str, value: Any) -> Any:
         return f"{value['input']}/{value['output']}"
     if column == "capabilities" and value:
         return [name if score == 1 else f"{name}={score:g}" for name, score in value.items()]
-    return value
-
-
-def _spelled_out(value: Any) -> Any:
-    if isinstance(value, dict):
-        return [f"{name}={'-' if inner is None else inner}" for name, inner in value.items()]
     return value
 
 
