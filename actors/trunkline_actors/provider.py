@@ -1,6 +1,7 @@
 """The provider: runs attempts upstream, streams straight to the caller, and settles each exactly once."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable
 from typing import cast
@@ -314,6 +315,8 @@ class ProviderActor(ServiceActor):
 
 def _report(dispatch: Dispatch, provider: str, outcome: Outcome, running: Running) -> None:
     """A line for whoever reads logs; what failed is worth one by default."""
+    if outcome.status == "ended" and not log.is_enabled_for(logging.DEBUG):
+        return
     write = log.debug if outcome.status == "ended" else log.warning
     write(
         "attempt.ended" if outcome.status == "ended" else "attempt.failed",

@@ -82,7 +82,9 @@ def rank(request: Request, moment: Moment) -> Ranked | Refused:
     considered += rejected
     rest = considered[MAX_CANDIDATES:]
     return Ranked(
-        [model for _, _, model, _ in fits], considered[:MAX_CANDIDATES], dict(Counter(one.reason for one in rest))
+        [model for _, _, model, _ in fits],
+        considered[:MAX_CANDIDATES],
+        dict(Counter(one.reason for one in rest)) if rest else {},
     )
 
 

@@ -4,6 +4,7 @@ Wire format: the acknowledgement of JetStream, `{"stream", "seq", "duplicate"?, 
 """
 
 import asyncio
+from collections import deque
 
 import msgspec
 import nats.errors
@@ -13,6 +14,10 @@ from trunkline_events.quick import Reply
 
 WRONG_LAST_SEQUENCE = frozenset({10071, 10164})
 """JetStream's codes for an expected sequence that isn't so: on a single server, and replicated or in a batch."""
+
+
+SWEEP = 0.1
+"""Seconds between looks for what was not acknowledged in time."""
 
 
 class AckError(msgspec.Struct, frozen=True):
@@ -45,6 +50,8 @@ class Acks:
     def __init__(self, connection: Connection) -> None:
         self._nats = connection.nats
         self._replies = Replies(connection)
+        self._overdue: deque[tuple[float, asyncio.Future[Reply | None]]] = deque()
+        self._sweep: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
         return len(self._replies)
@@ -63,19 +70,31 @@ class Acks:
                 arrived.set_result(message)
 
         reply = self._replies.expect(settle)
-        timer = loop.call_later(max(wait, 0.01), settle, None)
+        self._overdue.append((loop.time() + wait, arrived))
+        if self._sweep is None:
+            self._sweep = loop.call_later(SWEEP, self._give_up_on_the_overdue)
         try:
             await self._nats.publish(subject, body, reply=reply, headers=fields)
             message = await arrived
         except (nats.errors.ConnectionClosedError, nats.errors.OutboundBufferLimitError):
             return None
         finally:
-            timer.cancel()
             self._replies.forget(reply)
         if message is None or not message.data:
             return None  # silence, or "no responders": the stream has no leader, or JetStream is not up yet
         return _decoder.decode(message.data)
 
+    def _give_up_on_the_overdue(self) -> None:
+        # One timer for all: a timer for each costs more than the acknowledgement it hardly ever replaces.
+        loop = asyncio.get_running_loop()
+        self._overdue = deque(one for one in self._overdue if not one[1].done())
+        for when, arrived in self._overdue:
+            if when <= loop.time():
+                arrived.set_result(None)
+        self._sweep = loop.call_later(SWEEP, self._give_up_on_the_overdue) if self._overdue else None
+
     async def close(self) -> None:
         """Hear no more."""
+        if self._sweep is not None:
+            self._sweep.cancel()
         await self._replies.close()

@@ -103,5 +103,6 @@ def is_inbox(reply: str, prefixes: tuple[str, ...] = (INBOX,)) -> bool:
     """Whether we may write to this reply subject: only below an inbox prefix, and never to a wildcard."""
     for prefix in prefixes:
         if reply.startswith(prefix) and reply[len(prefix) : len(prefix) + 1] == ".":
-            return _REPLY.fullmatch(reply) is not None
+            rest = reply[len(prefix) + 1 :]
+            return (rest.isascii() and rest.isalnum()) or _REPLY.fullmatch(reply) is not None
     return False
