@@ -196,7 +196,7 @@ class ProviderActor(ServiceActor):
         decided = await self._record(running, metering)
         if decided is not None:
             await running.answering.whole(answer.body, decided)
-        return self._ended(decided)
+        return _ended(running.dispatch, decided)
 
     async def _stream(self, running: Running, body: bytes) -> Outcome:
         call = self._call(running.dispatch, body)
@@ -215,7 +215,7 @@ class ProviderActor(ServiceActor):
         decided = await self._record(running, self._metering(running, usage, finish))
         if decided is not None:
             await running.answering.end(decided)
-        return self._ended(decided)
+        return _ended(running.dispatch, decided)
 
     async def _broken(self, running: Running, failure: Failure) -> Outcome:
         """The stream broke after its first chunk: what came is settled, and the caller is told."""
@@ -223,20 +223,20 @@ class ProviderActor(ServiceActor):
         decided = await self._record(running, metering)
         if decided is not None:
             await running.answering.broken(failure, decided)
-        return self._ended(decided)
+        return _ended(running.dispatch, decided)
 
     async def _aborted(self, running: Running) -> Outcome:
         metering = self._metering(running, None, running.cut or "aborted", partial=True, aborted=True)
         decided = await self._record(running, metering)
         if decided is not None:
             await running.answering.aborted(decided)
-        return self._ended(decided)
+        return _ended(running.dispatch, decided)
 
     async def _failed(self, running: Running, failure: Failure) -> Outcome:
         decision = endings.failed(self._attempt(running.dispatch), failure, running.milliseconds())
         decided = await self._end(running, decision)
         if decided is None:
-            return self._ended(None)
+            return _ended(running.dispatch, None)
         return Outcome(
             status="failed",
             failure=failure.kind,
@@ -296,12 +296,6 @@ class ProviderActor(ServiceActor):
             traceparent=dispatch.traceparent,
         )
 
-    def _ended(self, decided: Decided | None) -> Outcome:
-        if decided is None:
-            return Outcome(status="ended")
-        books = books_of(cast("ThreadEvent", decided.event), decided.sequence)
-        return Outcome(status="ended", books=books, books_seq=decided.sequence)
-
     def _call(self, dispatch: Dispatch, body: bytes) -> Call:
         left = dispatch.deadline - self._runtime.clock()
         return Call(
@@ -311,6 +305,14 @@ class ProviderActor(ServiceActor):
             include_usage=dispatch.include_usage,
             timeout=max(0.0, min(self.provider.timeout_s, left)),
         )
+
+
+def _ended(dispatch: Dispatch, decided: Decided | None) -> Outcome:
+    """What the router is told; books only where there are any to remember."""
+    if decided is None or dispatch.thread == subjects.NO_THREAD:
+        return Outcome(status="ended")
+    books = books_of(cast("ThreadEvent", decided.event), decided.sequence)
+    return Outcome(status="ended", books=books, books_seq=decided.sequence)
 
 
 def _report(dispatch: Dispatch, provider: str, outcome: Outcome, running: Running) -> None:

@@ -104,5 +104,7 @@ def is_inbox(reply: str, prefixes: tuple[str, ...] = (INBOX,)) -> bool:
     for prefix in prefixes:
         if reply.startswith(prefix) and reply[len(prefix) : len(prefix) + 1] == ".":
             rest = reply[len(prefix) + 1 :]
-            return (rest.isascii() and rest.isalnum()) or _REPLY.fullmatch(reply) is not None
+            # What nats clients make, one or two tokens of letters and digits, without asking the pattern.
+            plain = rest.isascii() and rest.replace(".", "", 1).isalnum() and rest[0] != "." != rest[-1]
+            return plain or _REPLY.fullmatch(reply) is not None
     return False
