@@ -26,6 +26,9 @@ from trunkline_actors.mailbox import AsyncioActor, MailboxFull
 
 log = structlog.get_logger()
 
+DRAIN_WAIT = 2.0
+"""Seconds for the server to say that it has sent us everything."""
+
 Handler = Callable[[Delivery], Awaitable[Refused | None]]
 """Handles one delivery, answering it itself; or gives a refusal, which is then the answer."""
 
@@ -148,9 +151,11 @@ class ServiceActor(AsyncioActor):
         """Take no more messages; those the server sent already are put in the mailbox first, and none is lost."""
         subscriptions, self._subscriptions = self._subscriptions, []
         if self.bus.nats.is_connected:
-            await asyncio.gather(*(one.drain() for one in subscriptions), return_exceptions=True)
-        else:  # there is nobody who could send more
-            await self._unsubscribe(subscriptions)
+            with contextlib.suppress(TimeoutError):  # the server may go away meanwhile
+                async with asyncio.timeout(DRAIN_WAIT):
+                    await asyncio.gather(*(one.drain() for one in subscriptions), return_exceptions=True)
+                return
+        await self._unsubscribe(subscriptions)
 
     async def stopped(self) -> None:
         await self._unsubscribe(self._control)

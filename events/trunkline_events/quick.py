@@ -40,6 +40,14 @@ class QuickClient(Client):  # type: ignore[misc]  # nats-py is not typed
         self._directly[subscription._id] = handler  # noqa: SLF001 - nats-py shows the id nowhere else
         return subscription
 
+    async def close(self) -> None:
+        """Close; what could not be sent before the server went away is dropped, since there is nobody to send it to."""
+        if not self.is_connected:
+            # nats-py would write it to a transport that is gone, which Python 3.13 answers with a TypeError.
+            self._pending: list[bytes] = []
+            self._pending_data_size = 0
+        await super().close()
+
     async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
         handler = self._directly.get(sid)
         if handler is None:
