@@ -56,9 +56,6 @@ def stop_on_signals() -> Iterator[Stop]:
 
 def run(main: Callable[[], Awaitable[int]]) -> int:
     """Run a process's main coroutine, on uvloop where it is installed, and give its exit code."""
-    # What is there after start-up stays, what a chat makes goes with it: looking for cycles less often saves 4 %.
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 100)
     factory = None
     with contextlib.suppress(ImportError):
         import uvloop
@@ -69,4 +66,18 @@ def run(main: Callable[[], Awaitable[int]]) -> int:
 
 
 async def _as_coroutine(main: Callable[[], Awaitable[int]]) -> int:
+    _collect_by_the_clock()
     return await main()
+
+
+def _collect_by_the_clock(turn: int = 0) -> None:
+    """Look for cycles of what is new each second, and of everything each minute, instead of by allocations.
+
+    A chat allocates much and leaves next to nothing behind: counting allocations made collections a tenth of its CPU.
+    """
+    if turn == 0:
+        gc.freeze()  # what is there after start-up stays
+        gc.disable()
+    else:
+        gc.collect(2 if turn % 60 == 0 else 1)
+    asyncio.get_running_loop().call_later(1.0, _collect_by_the_clock, turn + 1)
