@@ -143,17 +143,7 @@ class Courier:
 
     async def withdraw(self, run: Run, event: RouteDecided, failure: Failure) -> None:
         """End an attempt that was never sent, so that it costs nothing; returns when the log has it."""
-        attempt = endings.Attempt(
-            aggregate=run.thread,
-            request_id=run.request_id,
-            attempt_id=event.attempt_id,
-            attempt=event.attempt,
-            model=event.model,
-            provider=event.provider,
-            reserve_nanos=event.reserve_nanos,
-            books=books_of(event, 0),
-            traceparent=run.traceparent,
-        )
+        attempt = endings.of_decision(run.thread, event, run.traceparent)
         runtime = self._runtime
         latency = (runtime.clock() - event.now) * 1000
         await end(runtime.shell, runtime.ledger, attempt, endings.failed(attempt, failure, latency), actor=runtime.name)

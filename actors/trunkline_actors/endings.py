@@ -5,8 +5,9 @@ from collections.abc import Callable
 from msgspec import Struct
 from trunkline_events.envelope import Event
 from trunkline_events.failure import Failure
-from trunkline_events.thread import Aborted, AttemptFailed, Books, Orphaned, UsageRecorded
+from trunkline_events.thread import Aborted, AttemptFailed, Books, Orphaned, RouteDecided, UsageRecorded
 from trunkline_events.usage import Usage
+from trunkline_projections.threads import books_of
 
 from trunkline_actors import money, pricing
 from trunkline_actors.pricing import Rate
@@ -24,6 +25,21 @@ class Attempt(Struct, frozen=True, kw_only=True):
     reserve_nanos: int
     books: Books
     traceparent: str | None = None
+
+
+def of_decision(aggregate: str, decision: RouteDecided, traceparent: str | None = None) -> Attempt:
+    """The attempt that a decision began, for those who know it from the log and did not run it."""
+    return Attempt(
+        aggregate=aggregate,
+        request_id=decision.request_id,
+        attempt_id=decision.attempt_id,
+        attempt=decision.attempt,
+        model=decision.model,
+        provider=decision.provider,
+        reserve_nanos=decision.reserve_nanos,
+        books=books_of(decision, 0),
+        traceparent=traceparent,
+    )
 
 
 class Metering(Struct, frozen=True, kw_only=True):

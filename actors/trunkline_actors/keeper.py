@@ -150,7 +150,7 @@ class KeeperActor(ServiceActor):
             return
         decision = recorded.body
         if watched.ended is None:
-            attempt = _attempt(watched.aggregate, decision, recorded.traceparent)
+            attempt = endings.of_decision(watched.aggregate, decision, recorded.traceparent)
             runtime = self._runtime
             last_seen = runtime.clock() - LEASE_SECONDS
             decided = await end(
@@ -189,20 +189,6 @@ class KeeperActor(ServiceActor):
         await self.bus.refuse(decision.reply, refused, decision.asked.operation, decision.request_id, fields)
         if decision.asked.stream:
             await self.bus.publish(decision.reply, b"", fields)
-
-
-def _attempt(aggregate: str, decision: RouteDecided, traceparent: str | None) -> endings.Attempt:
-    return endings.Attempt(
-        aggregate=aggregate,
-        request_id=decision.request_id,
-        attempt_id=decision.attempt_id,
-        attempt=decision.attempt,
-        model=decision.model,
-        provider=decision.provider,
-        reserve_nanos=decision.reserve_nanos,
-        books=books_of(decision, 0),
-        traceparent=traceparent,
-    )
 
 
 def _loss(ending: ThreadFact, sequence: int) -> Refused:

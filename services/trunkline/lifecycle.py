@@ -33,11 +33,6 @@ class Stop:
         """Return when it is time to stop."""
         await self._event.wait()
 
-    @property
-    def requested(self) -> bool:
-        """Whether it is time to stop."""
-        return self._event.is_set()
-
 
 @contextmanager
 def stop_on_signals() -> Iterator[Stop]:

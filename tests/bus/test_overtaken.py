@@ -19,7 +19,6 @@ from trunkline_actors.ledger import end, has_ended
 from trunkline_events import headers
 from trunkline_events.subjects import NO_THREAD
 from trunkline_events.thread import AttemptFailed, Ending, Orphaned, RouteDecided
-from trunkline_projections.threads import books_of
 
 pytest_plugins = ["gateway"]
 
@@ -32,16 +31,7 @@ def nats(gw: Gateway) -> Client:
 async def orphan(host: Host, decision: RouteDecided, aggregate: str) -> None:
     """End an attempt as a keeper does that takes its process for dead."""
     process = host.runtime
-    attempt = endings.Attempt(
-        aggregate=aggregate,
-        request_id=decision.request_id,
-        attempt_id=decision.attempt_id,
-        attempt=decision.attempt,
-        model=decision.model,
-        provider=decision.provider,
-        reserve_nanos=decision.reserve_nanos,
-        books=books_of(decision, 0),
-    )
+    attempt = endings.of_decision(aggregate, decision)
     await end(process.shell, process.ledger, attempt, endings.orphaned(attempt, 0.0), actor="keeper")
 
 
