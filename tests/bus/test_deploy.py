@@ -1,6 +1,7 @@
 """The server configuration in deploy/ does what it promises: actors write the log, clients can't, nobody empties it."""
 
 import asyncio
+import shutil
 import subprocess
 from collections.abc import AsyncIterator
 from contextlib import suppress
@@ -16,17 +17,18 @@ from trunkline.host import ROLES, Host
 from trunkline_events.connection import Connection, Unreachable
 from trunkline_events.subjects import STREAM
 
-CONFIG = Path(__file__).parents[2] / "deploy" / "nats.conf"
+DEPLOY = Path(__file__).parents[2] / "deploy"
 
 
 @pytest.fixture
 async def address(tmp_path: Path) -> AsyncIterator[str]:
     """A server with the deployed configuration, on a free port and with its own store; host and port."""
     port = pick_port("127.0.0.1")
-    text = CONFIG.read_text(encoding="utf-8")
+    text = (DEPLOY / "nats.conf").read_text(encoding="utf-8")
     for deployed, here in (("0.0.0.0:4222", f"127.0.0.1:{port}"), ("./nats-data", str(tmp_path / "data"))):
         assert deployed in text
         text = text.replace(deployed, here)
+    shutil.copy(DEPLOY / "accounts.conf", tmp_path)
     config = tmp_path / "nats.conf"
     config.write_text(text, encoding="utf-8")
     passwords = {"TRUNKLINE_ACTOR_PASSWORD": "a", "TRUNKLINE_CLIENT_PASSWORD": "c"}
