@@ -81,8 +81,8 @@ class Claims:
         js = connection.nats.jetstream(timeout=5)
         config = api.KeyValueConfig(bucket=REQUESTS_BUCKET, history=1, ttl=KEPT_SECONDS, replicas=replicas)
         acks = Acks(connection)
-        await acks.open()
         try:
+            await acks.open()
             return cls(await js.create_key_value(config), acks)
         except (nats.errors.Error, nats.js.errors.Error, TimeoutError) as error:
             raise LogUnavailable(f"JetStream does not answer ({error}); enable it on the server") from error

@@ -47,7 +47,13 @@ class Lease:
     async def _open(self) -> KeyValue:
         js = self._runtime.bus.nats.jetstream(timeout=1.0)
         # Renewing adds a message; the last one of the key is what counts, and it goes when the holder does.
-        config = api.KeyValueConfig(bucket=LEASES_BUCKET, history=1, ttl=TTL, storage=api.StorageType.MEMORY)
+        config = api.KeyValueConfig(
+            bucket=LEASES_BUCKET,
+            history=1,
+            ttl=TTL,
+            storage=api.StorageType.MEMORY,
+            replicas=self._runtime.replicas,  # or leadership would die with one server
+        )
         return await js.create_key_value(config)
 
     async def _go_on(self) -> None:

@@ -44,12 +44,13 @@ class Ledger:
         known = self._known.get(aggregate)
         if known is not None and not fresh:
             return known[0], known[1], True
-        recorded = await self._log.last("thread", aggregate)
+        # At first any replica's word will do: where it is behind, the append conflicts, and nothing is refused on it.
+        recorded = await (self._log.last if fresh else self._log.glance)("thread", aggregate)
         if recorded is None:
-            return EMPTY, 0, False
+            return EMPTY, 0, not fresh
         books = await self._books_at(recorded)
         self.adopt(aggregate, books, recorded.sequence)
-        return books, recorded.sequence, False
+        return books, recorded.sequence, not fresh
 
     async def _books_at(self, last: RecordedEvent) -> Books:
         """The books after an event; where it is none we know (forged, or of a newer version), after the last we do."""

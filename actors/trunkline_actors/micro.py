@@ -35,7 +35,13 @@ Handler = Callable[[Delivery], Awaitable[Refused | None]]
 STOPPING = Refused(code="stopping", message="this process is stopping; send the request again")
 _INTERNAL = Refused(code="internal", message="something went wrong here; the log of this process says what")
 _FULL = Refused(code="unavailable", message="too many requests are waiting here; send it again a little later")
-LOG_DOWN = Refused(code="unavailable", message="the log can't be written right now; send the request again")
+
+
+def log_down(error: LogUnavailable | LogRefused) -> Refused:
+    """What a caller is told where the log did not take what has to be in it."""
+    if isinstance(error, LogRefused) and error.no_room:
+        return Refused(code="unavailable", message="the log's disk is full: free some space on it, and send again")
+    return Refused(code="unavailable", message="the log can't be written right now; send the request again")
 
 
 class Endpoint(Struct, frozen=True, kw_only=True):
@@ -116,7 +122,7 @@ class ServiceActor(AsyncioActor):
             refused = await endpoint.handler(delivery)
         except (LogUnavailable, LogRefused) as error:
             log.warning("endpoint.log_down", endpoint=endpoint.name, error=str(error))
-            refused = LOG_DOWN
+            refused = log_down(error)
         except Exception as error:
             log.exception("endpoint.failed", endpoint=endpoint.name, error=type(error).__name__)
             refused = _INTERNAL

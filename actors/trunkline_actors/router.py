@@ -22,7 +22,7 @@ from trunkline_actors.courier import Courier, DecidedRoute
 from trunkline_actors.dispatch import Outcome, read_join
 from trunkline_actors.idempotency import ANOTHER_REQUEST, Idempotency
 from trunkline_actors.inflight import InFlight, Run
-from trunkline_actors.micro import LOG_DOWN, Endpoint, ServiceActor
+from trunkline_actors.micro import Endpoint, ServiceActor, log_down
 from trunkline_actors.pricing import Rate, price_model
 from trunkline_actors.requests import Parsed, parse_chat, parse_embeddings
 from trunkline_actors.runtime import Runtime
@@ -125,7 +125,7 @@ class RouterActor(ServiceActor):
                 except (LogUnavailable, LogRefused) as error:
                     log.warning("router.log_down", request=run.request_id, error=type(error).__name__)
                     run.leave_claim = True
-                    refused = LOG_DOWN
+                    refused = log_down(error)
                 if refused is not None:
                     await self._conclude(run, parsed, refused)
             finally:

@@ -36,8 +36,12 @@ STANDSTILL = 2.5
 class Runtime:
     """One process on the bus. `name` tells it apart from all others, in events and in `nats micro ls`."""
 
-    def __init__(self, connection: Connection, log_: JetStreamLog, claims: Claims, *, name: str, version: str) -> None:
+    def __init__(
+        self, connection: Connection, log_: JetStreamLog, claims: Claims, *, name: str, version: str, replicas: int = 1
+    ) -> None:
         self.name = name
+        self.replicas = replicas
+        """Copies of what is kept on the bus."""
         self.version = version
         self.clock: Callable[[], float] = time.time
         self.connection = connection
@@ -67,7 +71,9 @@ class Runtime:
     async def start(cls, connection: Connection, *, name: str, version: str, replicas: int = 1) -> "Runtime":
         """Open the log, catch up with it, and begin to tell of this process. Raises LogUnavailable."""
         log_ = await JetStreamLog.open(connection, replicas=replicas)
-        self = cls(connection, log_, await Claims.open(connection, replicas), name=name, version=version)
+        self = cls(
+            connection, log_, await Claims.open(connection, replicas), name=name, version=version, replicas=replicas
+        )
         await self.snapshots.open(replicas)
         await self.bus.replies.open()
         await self.gateway.start()

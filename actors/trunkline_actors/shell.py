@@ -8,7 +8,7 @@ from typing import Generic, Protocol, TypeVar
 import structlog
 from msgspec import Struct
 from trunkline_events.envelope import Event, NewEvent
-from trunkline_events.log import Conflict, Log, LogRefused, LogUnavailable
+from trunkline_events.log import Conflict, Log, LogRefused, LogUnavailable, Scope, TooLarge
 from trunkline_events.refusal import Refused
 
 log = structlog.get_logger()
@@ -18,6 +18,12 @@ S_co = TypeVar("S_co", covariant=True)
 
 MAX_CONFLICTS = 16
 """Lost races before a command gives up. Endings never give up."""
+
+
+ID_KNOWN = 60.0
+"""Seconds after which nobody relies on the log knowing an id: half of its duplicate window."""
+APPENDED_BEFORE = 60.0
+"""How long before the trouble was noticed an append may have been stored, by the clock of another machine."""
 
 
 class Source(Protocol[S_co]):
@@ -82,15 +88,29 @@ class Shell:
 
     async def _until_done(self, source: Source[S], command: Command[S]) -> Decided | Refused | None:
         pause = 0.05
+        doubtful_since: float | None = None
         while True:
             try:
+                if doubtful_since is not None and self._clock() - doubtful_since > ID_KNOWN:
+                    found = await self._stored(command, doubtful_since)
+                    if found is not None:
+                        return found
                 return await self._attempt(source, command)
             except (LogUnavailable, LogRefused) as error:
                 if not command.persistent:
                     raise
+                doubtful_since = self._clock() if doubtful_since is None else doubtful_since
                 log.warning("shell.append_again", event_id=command.id, error=type(error).__name__)
             await asyncio.sleep(pause * random.uniform(0.5, 1.5))
             pause = min(pause * 2, 2.0)
+
+    async def _stored(self, command: Command[S], since: float) -> Decided | None:
+        """The event of a command that was appended without an answer so long ago that the log forgot its id."""
+        scope = Scope((command.category,), command.aggregate)
+        async for event in self._log.read(scope=scope, since=since - APPENDED_BEFORE):
+            if event.id == command.id:
+                return Decided(event.body, event.sequence, duplicate=True)
+        return None
 
     async def _attempt(self, source: Source[S], command: Command[S]) -> Decided | Refused | None:
         conflicts, fresh = 0, False
@@ -105,6 +125,8 @@ class Shell:
                 continue
             try:
                 return await self._append(source, command, decision, sequence, now)
+            except TooLarge as error:
+                return Refused(code="invalid_request", message=str(error))
             except Conflict:
                 conflicts, fresh = conflicts + 1, True
                 if conflicts >= MAX_CONFLICTS and not command.persistent:

@@ -5,6 +5,7 @@ Wire format: the acknowledgement of JetStream, `{"stream", "seq", "duplicate"?, 
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 
 import msgspec
 import nats.errors
@@ -43,6 +44,9 @@ class Ack(msgspec.Struct, frozen=True):
 
 _decoder = msgspec.json.Decoder(Ack)
 
+Settle = Callable[[Ack | None], None]
+"""Told what the stream answered; None where no answer came: nobody knows then whether it is stored."""
+
 
 class Acks:
     """Publishes from one connection that are waiting for their acknowledgement."""
@@ -50,47 +54,61 @@ class Acks:
     def __init__(self, connection: Connection) -> None:
         self._nats = connection.nats
         self._replies = Replies(connection)
-        self._overdue: deque[tuple[float, asyncio.Future[Reply | None]]] = deque()
+        self._waiting: dict[str, Settle] = {}
+        self._overdue: deque[tuple[float, str]] = deque()
         self._sweep: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
-        return len(self._replies)
+        return len(self._waiting)
 
     async def open(self) -> None:
         """Be ready to hear. Call once."""
         await self._replies.open()
 
-    async def publish(self, subject: str, body: bytes, fields: dict[str, str], wait: float) -> Ack | None:
-        """The stream's answer; None where none came in `wait` seconds: nobody knows then whether it is stored."""
+    def expect(self, settle: Settle, wait: float) -> str:
+        """Where the acknowledgement of one publish is to go. `settle` is called once, after `wait` seconds at the most.
+
+        It is called from the reader of the connection: it must neither wait nor raise.
+        """
+
+        def arrived(message: Reply) -> None:
+            # No data: "no responders". The stream has no leader, or JetStream is not up yet.
+            self.settle(reply, _decoder.decode(message.data) if message.data else None)
+
+        reply = self._replies.expect(arrived)
+        self._waiting[reply] = settle
         loop = asyncio.get_running_loop()
-        arrived: asyncio.Future[Reply | None] = loop.create_future()
-
-        def settle(message: Reply | None) -> None:
-            if not arrived.done():
-                arrived.set_result(message)
-
-        reply = self._replies.expect(settle)
-        self._overdue.append((loop.time() + wait, arrived))
+        self._overdue.append((loop.time() + wait, reply))
         if self._sweep is None:
             self._sweep = loop.call_later(SWEEP, self._give_up_on_the_overdue)
+        return reply
+
+    def settle(self, reply: str, ack: Ack | None) -> None:
+        """Expect nothing more there, and tell who waits, if anybody still does."""
+        settle = self._waiting.pop(reply, None)
+        self._replies.forget(reply)
+        if settle is not None:
+            settle(ack)
+
+    async def publish(self, subject: str, body: bytes, fields: dict[str, str], wait: float) -> Ack | None:
+        """The stream's answer; None where none came in `wait` seconds: nobody knows then whether it is stored."""
+        arrived: asyncio.Future[Ack | None] = asyncio.get_running_loop().create_future()
+        reply = self.expect(lambda ack: None if arrived.done() else arrived.set_result(ack), wait)
         try:
             await self._nats.publish(subject, body, reply=reply, headers=fields)
-            message = await arrived
+            return await arrived
         except (nats.errors.ConnectionClosedError, nats.errors.OutboundBufferLimitError):
             return None
         finally:
-            self._replies.forget(reply)
-        if message is None or not message.data:
-            return None  # silence, or "no responders": the stream has no leader, or JetStream is not up yet
-        return _decoder.decode(message.data)
+            self.settle(reply, None)
 
     def _give_up_on_the_overdue(self) -> None:
         # One timer for all: a timer for each costs more than the acknowledgement it hardly ever replaces.
         loop = asyncio.get_running_loop()
-        self._overdue = deque(one for one in self._overdue if not one[1].done())
-        for when, arrived in self._overdue:
+        self._overdue = deque(one for one in self._overdue if one[1] in self._waiting)
+        for when, reply in list(self._overdue):
             if when <= loop.time():
-                arrived.set_result(None)
+                self.settle(reply, None)
         self._sweep = loop.call_later(SWEEP, self._give_up_on_the_overdue) if self._overdue else None
 
     async def close(self) -> None:

@@ -2,6 +2,7 @@
 
 A stored name is `<category>.<fact>.v<version>` and never an import path, so that code can move. To change a shape,
 add a class with the next version as its tag and an upcaster from the last one; old bytes stay as they are, for ever.
+docs/evolving-events.md goes through it, step by step.
 """
 
 from collections.abc import Callable, Iterable
@@ -40,14 +41,32 @@ def _events_of(modules: Iterable[ModuleType]) -> dict[str, type[Any]]:
 class Codec:
     """Turns bodies of known events into bytes and back.
 
-    `upcasters` maps a retired name to its successor and the step to it.
+    `upcasters` maps an old name to its successor and the step to it. A name may be in both: it is still written, for
+    readers of the version before, and read as its successor already. Raises ValueError for steps that never end.
     """
 
     def __init__(self, types: dict[str, type[Any]], upcasters: dict[str, tuple[str, Upcaster]] | None = None) -> None:
         self.types = types
         self.upcasters = upcasters or {}
+        for name in self.upcasters:
+            self._check_steps(name)
         self._names = {cls: name for name, cls in types.items()}
-        self._decoders = {name: msgspec.json.Decoder(cls) for name, cls in types.items()}
+        self._decoders = {name: msgspec.json.Decoder(cls) for name, cls in types.items() if name not in self.upcasters}
+
+    def _check_steps(self, name: str) -> None:
+        passed = [name]
+        while name in self.upcasters:
+            name = self.upcasters[name][0]
+            if name in passed:
+                raise ValueError(
+                    f"upcasters lead in a circle: {' -> '.join([*passed, name])}; a step goes one way only"
+                )
+            passed.append(name)
+
+    @property
+    def readable(self) -> frozenset[str]:
+        """Every name whose events can be read: those written today, and the old ones that steps lead up from."""
+        return frozenset(self.types) | frozenset(self.upcasters)
 
     def name(self, body: Event) -> str:
         """The registered name of this event. Raises KeyError for one that was never registered."""
@@ -84,5 +103,7 @@ class Codec:
 
 
 EVENT_MODULES = (registry, thread, circuit)
-CODEC = Codec(_events_of(EVENT_MODULES))
+UPCASTERS: dict[str, tuple[str, Upcaster]] = {}
+"""The steps up from every version that was ever written. None is ever removed: somebody's log begins with it."""
+CODEC = Codec(_events_of(EVENT_MODULES), UPCASTERS)
 """Every event Trunkline writes, by its stored name."""

@@ -7,6 +7,7 @@ import os
 import random
 from collections.abc import Awaitable, Callable
 from typing import Any
+from urllib.parse import unquote
 
 import nats.errors
 import structlog
@@ -43,6 +44,17 @@ def _reason(error: BaseException) -> str:
     return str(error).removeprefix("nats: ") or type(error).__name__
 
 
+def _credentials(url: str) -> dict[str, str]:
+    """What is before the @, as options: servers that the cluster tells of come without it in their addresses."""
+    for address in url.split(","):
+        scheme, _, rest = address.strip().rpartition("://")
+        user, at, _ = rest.rpartition("@")
+        if at and scheme:
+            name, colon, password = user.partition(":")
+            return {"user": unquote(name), "password": unquote(password)} if colon else {"token": unquote(name)}
+    return {}
+
+
 def _without_password(url: str) -> str:
     scheme, _, rest = url.rpartition("://")
     return f"{scheme}://{rest.rpartition('@')[2]}" if scheme else rest.rpartition("@")[2]
@@ -76,6 +88,7 @@ class Connection:
             async with asyncio.timeout(timeout):
                 await client.connect(
                     [part.strip() for part in url.split(",")],
+                    **_credentials(url),
                     name=name,
                     error_cb=on_error,
                     disconnected_cb=on_disconnect,

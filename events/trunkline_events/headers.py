@@ -1,12 +1,18 @@
-"""Header names, and how any text becomes a header value."""
+"""Header names, how a block of headers is read, and how any text becomes a header value."""
 
 from urllib.parse import quote, unquote
 
 MSG_ID = "Nats-Msg-Id"
 EXPECTED_LAST = "Nats-Expected-Last-Subject-Sequence"
+BATCH_ID = "Nats-Batch-Id"
+BATCH_SEQUENCE = "Nats-Batch-Sequence"
+BATCH_COMMIT = "Nats-Batch-Commit"
 ERROR = "Nats-Service-Error"
 ERROR_CODE = "Nats-Service-Error-Code"
 STATUS = "Status"
+DESCRIPTION = "Description"
+STALLED = "Nats-Consumer-Stalled"
+LAST_CONSUMER = "Nats-Last-Consumer"
 
 TYPE = "Trunkline-Type"
 TIME = "Trunkline-Time"
@@ -43,3 +49,24 @@ def encode_value(text: str) -> str:
 def decode_value(value: str) -> str:
     """The text of a header value that may be percent-encoded."""
     return unquote(value, errors="replace") if "%" in value else value
+
+
+def parse(block: bytes) -> dict[str, str]:
+    """A block of headers as it comes off the wire: `NATS/1.0[ <status>[ <description>]]`, then a header a line.
+
+    Status and description are under STATUS and DESCRIPTION. Bytes that are no UTF-8 are replaced, a line without a
+    colon is passed over, and of a header that is there twice the last one counts. Never raises.
+    """
+    lines = block.decode("utf-8", "replace").split("\r\n")
+    fields = {}
+    if len(lines[0]) > _VERSION:
+        fields[STATUS], _, fields[DESCRIPTION] = lines[0][_VERSION:].strip().partition(" ")
+    lines[0] = ""
+    for line in lines:  # the plainest loop is the fastest: patterns and comprehensions take twice as long
+        name, colon, value = line.partition(":")
+        if colon:
+            fields[name] = value.strip()
+    return fields
+
+
+_VERSION = len("NATS/1.0")

@@ -4,101 +4,111 @@ Wire formats: headers and acknowledgements as in NATS ADR-22 (publish), ADR-31 (
 """
 
 import asyncio
-from collections.abc import AsyncGenerator
-from datetime import UTC, datetime
-from functools import lru_cache
+from collections.abc import AsyncGenerator, Collection
 from typing import Any
 
 import nats.errors
 import nats.js.errors
 import structlog
-from nats.aio.client import Msg
 from nats.js import api
 
 from trunkline_events import headers, subjects
-from trunkline_events.acks import Acks
 from trunkline_events.codec import CODEC, Codec
 from trunkline_events.connection import Connection
+from trunkline_events.direct import DirectGet, Stored
 from trunkline_events.envelope import NewEvent, RecordedEvent, Unknown
 from trunkline_events.follower import StreamFollower
-from trunkline_events.log import ALL, Appended, Conflict, Handler, LogMissing, LogRefused, LogUnavailable, Scope
+from trunkline_events.log import (
+    ALL,
+    Appended,
+    Conflict,
+    Handler,
+    LogMissing,
+    LogRefused,
+    LogUnavailable,
+    Scope,
+    TooLarge,
+)
+from trunkline_events.stream import stream_config
+from trunkline_events.times import format_time, time_or_none
+from trunkline_events.writer import Writer
 
 log = structlog.get_logger()
 
 _TRANSIENT = frozenset({10008, 10118, 10160, 10167})
 """No leader, or the leader is behind: worth another try until the deadline (10008 unavailable, 10118 not leader …)."""
 
+_IN_PROCESS = 10158
+"""An event of this id is on its way already, by an earlier try of ours: whether it is stored will turn out."""
+
 _OTHER_CONFIGURATION = 10058
 """The stream is there with another configuration, such as more replicas."""
+
+_NO_CLUSTER = 10074
+_TOO_FEW_PEERS = 10005
+
+BATCH_HEADERS = 160
+"""Bytes kept free, in what the server takes as one message, for what a batch adds to it."""
 
 APPEND_TIMEOUT = 5.0
 RESEND_AFTER = 1.0
 
 
-def stream_config(replicas: int = 1) -> api.StreamConfig:
-    """The stream as it must be: append-only, unlimited, republishing what it stored."""
-    return api.StreamConfig(
-        name=subjects.STREAM,
-        subjects=[f"{subjects.LOG}.>"],
-        storage=api.StorageType.FILE,
-        retention=api.RetentionPolicy.LIMITS,
-        discard=api.DiscardPolicy.NEW,
-        num_replicas=replicas,
-        duplicate_window=120.0,
-        deny_delete=True,
-        deny_purge=True,
-        allow_direct=True,
-        allow_atomic=True,
-        republish=api.RePublish(src=f"{subjects.LOG}.>", dest=f"{subjects.EVENTS}.>"),
-    )
+def _address(subject: bytes) -> tuple[str, str]:
+    """Category and aggregate, for most ids without looking at each character."""
+    text = subject.decode("utf-8", "replace")
+    if text.startswith(_BELOW) and "=" not in text:
+        category, _, token = text[len(_BELOW) :].partition(".")
+        return category, token
+    return subjects.split_log_subject(text)
 
 
-def format_time(seconds: float) -> str:
-    """Unix time as RFC 3339 in UTC, to the microsecond."""
-    micros = round(seconds * 1_000_000)
-    return f"{_second(micros // 1_000_000)}.{micros % 1_000_000:06d}Z"
-
-
-@lru_cache(maxsize=8)
-def _second(seconds: int) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
-
-
-def parse_time(text: str) -> float:
-    """RFC 3339 as Unix time. Raises ValueError."""
-    return datetime.fromisoformat(text).timestamp()
+_BELOW = f"{subjects.LOG}."
 
 
 class JetStreamLog:
     """A `Log` on the stream TRUNKLINE. Who only reads makes one; who appends uses `open`."""
 
-    def __init__(self, connection: Connection, codec: Codec = CODEC) -> None:
+    def __init__(self, connection: Connection, codec: Codec = CODEC, *, group_commit: bool = True) -> None:
         self._connection = connection
         self._nats = connection.nats
         self._js = connection.nats.jetstream(timeout=5)
         self._codec = codec
-        self._acks = Acks(connection)
+        self._writer = Writer(connection, group_commit=group_commit)
+        self._direct = DirectGet(connection)
         self.skipped = 0
         """How many messages were read that this version does not know."""
 
     @classmethod
-    async def open(cls, connection: Connection, *, replicas: int = 1, codec: Codec = CODEC) -> "JetStreamLog":
-        """Make sure the stream exists, and be ready to append. Raises LogUnavailable where JetStream is off."""
-        self = cls(connection, codec)
+    async def open(
+        cls, connection: Connection, *, replicas: int = 1, codec: Codec = CODEC, group_commit: bool = True
+    ) -> "JetStreamLog":
+        """Make sure the stream exists, and be ready to append. Raises LogUnavailable where JetStream is off.
+
+        `group_commit` off: every append is a publish of its own, as it is without load anyway.
+        """
+        self = cls(connection, codec, group_commit=group_commit)
         try:
-            await self._acks.open()
+            await self._writer.open()
             await self._js.add_stream(stream_config(replicas))
-        except nats.js.errors.BadRequestError as error:
-            if error.err_code != _OTHER_CONFIGURATION:
-                raise LogRefused(error.err_code or 0, error.description or "") from error
         except (nats.errors.Error, nats.js.errors.Error, TimeoutError) as error:
+            code = getattr(error, "err_code", None)
+            if code == _OTHER_CONFIGURATION:
+                return self
+            if code in {_NO_CLUSTER, _TOO_FEW_PEERS}:
+                raise LogUnavailable(
+                    f"{replicas} copies of the log take a cluster of {replicas} servers, which isn't there or not "
+                    f"complete (JetStream error {code}); start the servers, or ask for one copy: TRUNKLINE_REPLICAS=1"
+                ) from error
+            if isinstance(error, nats.js.errors.BadRequestError):
+                raise LogUnavailable(f"the server will not make the log ({error}); see `trunkline doctor`") from error
             raise LogUnavailable(f"JetStream does not answer ({error}); enable it on the server") from error
         return self
 
     @property
     def backlog(self) -> int:
         """Events that wait for their acknowledgement."""
-        return len(self._acks)
+        return len(self._writer)
 
     # -- appending -------------------------------------------------------------------------------------------------
 
@@ -106,21 +116,45 @@ class JetStreamLog:
         subject = subjects.log_subject(event.category, event.aggregate)
         envelope = self._envelope(event, expected)
         body = self._codec.encode(event.body)
+        self._check_size(event, envelope, len(body))
         loop = asyncio.get_running_loop()
         deadline = loop.time() + APPEND_TIMEOUT
+        unanswered = False
         while True:
-            ack = await self._acks.publish(subject, body, envelope, min(RESEND_AFTER, deadline - loop.time()))
-            if ack is not None:
-                if ack.error is None:
-                    return Appended(ack.seq, ack.duplicate)
-                if ack.conflicts and expected is not None:
-                    raise Conflict(subject, expected)
-                if ack.error.err_code not in _TRANSIENT:
-                    raise LogRefused(ack.error.err_code, ack.error.description)
+            wait = min(RESEND_AFTER, deadline - loop.time())
+            ack = await self._writer.write(subject, body, envelope, wait, alone=unanswered)
+            if ack is None or (ack.error is not None and ack.error.err_code == _IN_PROCESS):
+                unanswered = True
+            elif ack.error is None:
+                return Appended(ack.seq, ack.duplicate)
+            elif ack.conflicts and expected is not None:
+                stored = await self._own_after(subject, expected, event.id) if unanswered else None
+                if stored is not None:
+                    return Appended(stored)
+                raise Conflict(subject, expected)
+            elif ack.error.err_code not in _TRANSIENT:
+                raise LogRefused(ack.error.err_code, ack.error.description)
             if loop.time() >= deadline or self._nats.is_closed:
                 raise LogUnavailable(f"no acknowledgement for {event.id} within {APPEND_TIMEOUT:g} s")
             # The same id again: if the first one was stored after all, the answer is a duplicate at its sequence.
             await asyncio.sleep(0.05)
+
+    def _check_size(self, event: NewEvent, fields: dict[str, str], body: int) -> None:
+        # The server counts the headers; each has a colon, a space and the end of its line.
+        size = body + sum(len(name) + len(value) + 4 for name, value in fields.items())
+        limit = self._nats.max_payload - BATCH_HEADERS
+        if size > limit:
+            raise TooLarge(event.id, size, limit)
+
+    async def _own_after(self, subject: str, expected: int, event_id: str) -> int | None:
+        """Where an event is that was appended at `expected` without an answer, if it was stored.
+
+        Whoever got there first is the next on this subject: us, or the one we conflict with.
+        """
+        found = await self._get(subject=subject, seq=expected + 1, next=True)
+        if found is None or (found.headers or {}).get(headers.MSG_ID) != event_id:
+            return None
+        return int(found.seq or 0)
 
     def _envelope(self, event: NewEvent, expected: int | None) -> dict[str, str]:
         fields = {
@@ -140,8 +174,12 @@ class JetStreamLog:
     # -- reading ---------------------------------------------------------------------------------------------------
 
     async def last(self, category: str, aggregate: str) -> RecordedEvent | None:
-        found = await self._last_of(subjects.log_subject(category, aggregate))
+        found = await self._get(subject=subjects.log_subject(category, aggregate))
         return self._from_stored(found) if found else None
+
+    async def glance(self, category: str, aggregate: str) -> RecordedEvent | None:
+        found = await self._direct.latest(subjects.log_subject(category, aggregate))
+        return self._from_direct(found) if found else None
 
     async def get(self, sequence: int) -> RecordedEvent | None:
         found = await self._get(seq=sequence)
@@ -155,11 +193,8 @@ class JetStreamLog:
             except nats.js.errors.NotFoundError as error:
                 raise LogMissing from error
             return int(info.state.last_seq)
-        found = await asyncio.gather(*(self._last_of(subject) for subject in filters))
+        found = await asyncio.gather(*(self._get(subject=subject) for subject in filters))
         return max((message.seq or 0 for message in found if message), default=0)
-
-    async def _last_of(self, subject: str) -> api.RawStreamMsg | None:
-        return await self._get(subject=subject)
 
     async def _get(self, **which: Any) -> api.RawStreamMsg | None:
         # STREAM.MSG.GET is answered by the leader; a direct get may be answered by a follower that is behind.
@@ -179,15 +214,13 @@ class JetStreamLog:
     async def read(
         self, after: int = 0, *, scope: Scope = ALL, since: float | None = None
     ) -> AsyncGenerator[RecordedEvent, None]:
+        after = await self._resolve(after, since)
         target = await self.end(scope)
         if target <= after:
             return
         # Bounded: a reader that dawdles holds back its own consumer, and nothing else.
         queue: asyncio.Queue[RecordedEvent] = asyncio.Queue(maxsize=1024)
-        follower = await self.follow(queue.put, after, scope=scope, since=since)
-        if follower.nothing_to_come:
-            await follower.stop()
-            return
+        follower = await self.follow(queue.put, after, scope=scope)
         try:
             while True:
                 event = await queue.get()
@@ -200,49 +233,75 @@ class JetStreamLog:
     async def follow(
         self, handler: Handler, after: int = 0, *, scope: Scope = ALL, since: float | None = None
     ) -> StreamFollower:
-        follower = StreamFollower(self._connection, self._from_delivered, handler, scope.filters(), after, since)
-        await follower.start(await self.end(scope))
+        after = await self._resolve(after, since)
+        target = await self.end(scope)
+        follower = StreamFollower(self._connection, self._from_delivered, handler, scope.filters(), after, None)
+        try:
+            await follower.start(target)
+        except (nats.errors.Error, nats.js.errors.Error, TimeoutError) as error:
+            await follower.stop()
+            raise LogUnavailable(f"the log can't be followed ({type(error).__name__}); is the server up?") from error
         return follower
 
-    async def aggregates(self, category: str) -> list[str]:
-        prefix = f"{subjects.LOG}.{category}."
-        info = await self._ask(self._js.stream_info(subjects.STREAM, subjects_filter=f"{prefix}>"))
-        return sorted(subjects.decode_id(subject[len(prefix) :]) for subject in info.state.subjects or {})
+    async def _resolve(self, after: int, since: float | None) -> int:
+        # A time becomes a sequence once, at the leader: a consumer takes one bound only, and resumes by sequence.
+        return after if since is None else max(after, await self._direct.before(round(since * 1_000_000)))
 
-    def _from_delivered(self, message: Msg, sequence: int, stored_at: float) -> RecordedEvent:
-        return self._record(message.subject, sequence, message.headers or {}, message.data, stored_at)
+    async def position_at(self, moment: float) -> int:
+        return await self._direct.before(round(moment * 1_000_000) + 1)
+
+    async def last_of_each(
+        self, category: str, up_to: int, *, only: Collection[str] | None = None, after: str = ""
+    ) -> AsyncGenerator[RecordedEvent, None]:
+        async for stored in self._direct.last_of_each(category, up_to, only, after):
+            yield self._from_direct(stored)
+
+    async def aggregates(self, category: str) -> list[str]:
+        return sorted(await self._direct.ids(category))
+
+    def _from_delivered(
+        self, subject: bytes, data: bytes, head: bytes | None, sequence: int, nanos: bytes
+    ) -> RecordedEvent:
+        fields = headers.parse(head) if head else {}
+        time = time_or_none(fields.get(headers.TIME))
+        return self._record(_address(subject), sequence, fields, data, int(nanos) / 1e9 if time is None else time)
+
+    def _from_direct(self, message: Stored) -> RecordedEvent:
+        time = time_or_none(message.headers.get(headers.TIME))
+        address = subjects.split_log_subject(message.subject)
+        time = message.stored_at if time is None else time
+        return self._record(address, message.sequence, message.headers, message.data, time)
 
     def _from_stored(self, message: api.RawStreamMsg) -> RecordedEvent:
-        stored_at = message.time.timestamp() if message.time else 0.0
-        return self._record(
-            message.subject or "", message.seq or 0, message.headers or {}, message.data or b"", stored_at
-        )
+        fields = message.headers or {}
+        time = time_or_none(fields.get(headers.TIME))
+        if time is None:
+            time = message.time.timestamp() if message.time else 0.0
+        subject = subjects.split_log_subject(message.subject or "")
+        return self._record(subject, message.seq or 0, fields, message.data or b"", time)
 
     def _record(
-        self, subject: str, sequence: int, fields: dict[str, str], data: bytes, stored_at: float
+        self, address: tuple[str, str], sequence: int, fields: dict[str, str], data: bytes, time: float
     ) -> RecordedEvent:
-        category, aggregate = subjects.split_log_subject(subject)
         name = fields.get(headers.TYPE)
         body = self._codec.decode(name, data)
         if isinstance(body, Unknown):
             self.skipped += 1
-        try:
-            time = parse_time(fields[headers.TIME])
-        except (KeyError, ValueError):
-            time = stored_at
+        cause = fields.get(headers.CAUSE)
         return RecordedEvent(
             sequence=sequence,
             id=fields.get(headers.MSG_ID, ""),
-            category=category,
-            aggregate=aggregate,
+            category=address[0],
+            aggregate=address[1],
             type=name or "",
             body=body,
             time=time,
             actor=fields.get(headers.ACTOR, ""),
-            cause=headers.decode_value(fields.get(headers.CAUSE, "")),
+            cause=headers.decode_value(cause) if cause else "",
             traceparent=fields.get(headers.TRACEPARENT),
         )
 
     async def close(self) -> None:
         """Expect no more acknowledgements."""
-        await self._acks.close()
+        await self._writer.close()
+        await self._direct.close()

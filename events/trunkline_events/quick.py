@@ -1,10 +1,14 @@
-"""nats-py's client, with two short cuts on the path that every chat takes. docs/decisions says what they save."""
+"""nats-py's client, with short cuts on the path that every chat and every event takes. docs/decisions says why."""
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Iterable
 from typing import Any
 
+import nats.errors
 from msgspec import Struct
 from nats.aio.client import Client
+
+from trunkline_events.headers import parse
 
 
 class Reply(Struct, frozen=True):
@@ -14,8 +18,14 @@ class Reply(Struct, frozen=True):
     headers: dict[str, str] | None = None
 
 
+Message = tuple[str, str, dict[str, str], bytes]
+"""(subject, reply or "", headers, body)."""
+
 Direct = Callable[[str, Reply], None]
-"""(subject, message): called as the message is read off the wire, so it must not wait and must not raise."""
+"""(subject, message): called as the message is read off the wire, so it must not wait."""
+
+Raw = Callable[[bytes, bytes, bytes, bytes | None], None]
+"""(subject, reply, data, header block): the same, for who parses as little as may be. `headers.parse` reads a block."""
 
 
 class QuickClient(Client):  # type: ignore[misc]  # nats-py is not typed
@@ -28,17 +38,32 @@ class QuickClient(Client):  # type: ignore[misc]  # nats-py is not typed
 
     def __init__(self) -> None:
         super().__init__()
-        self._directly: dict[int, Direct] = {}
+        self._raw: dict[int, Raw] = {}
 
-    async def subscribe_directly(self, subject: str, handler: Direct) -> Any:
-        """Subscribe with a handler that neither waits nor raises. The subscription survives reconnects like any."""
+    async def subscribe_raw(self, subject: str, handler: Raw) -> Any:
+        """Subscribe with a handler that does not wait. The subscription survives reconnects like any.
+
+        What the handler raises goes to the connection's error callback, and the next message follows.
+        """
 
         async def never(_message: Any) -> None:
             """nats-py wants a callback; messages don't get this far."""
 
         subscription = await self.subscribe(subject, cb=never)
-        self._directly[subscription._id] = handler  # noqa: SLF001 - nats-py shows the id nowhere else
+        self._raw[subscription._id] = handler  # noqa: SLF001 - nats-py shows the id nowhere else
         return subscription
+
+    async def subscribe_directly(self, subject: str, handler: Direct) -> Any:
+        """The same for a handler that wants its headers parsed."""
+
+        def parsed(subject: bytes, _reply: bytes, data: bytes, head: bytes | None) -> None:
+            handler(subject.decode(), Reply(data, parse(head) if head else None))
+
+        return await self.subscribe_raw(subject, parsed)
+
+    def _remove_sub(self, sid: int, max_msgs: int = 0) -> None:
+        super()._remove_sub(sid, max_msgs)
+        self._raw.pop(sid, None)
 
     async def close(self) -> None:
         """Close; what could not be sent before the server went away is dropped, since there is nobody to send it to."""
@@ -48,34 +73,60 @@ class QuickClient(Client):  # type: ignore[misc]  # nats-py is not typed
             self._pending_data_size = 0
         await super().close()
 
-    async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
-        handler = self._directly.get(sid)
+    async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes | None) -> None:
+        handler = self._raw.get(sid)
         if handler is None:
             await super()._process_msg(sid, subject, reply, data, headers)
         elif sid in self._subs:
-            fields = await self._process_headers(headers) if headers else None
-            handler(subject.decode(), Reply(data, fields))
+            try:
+                handler(subject, reply, data, headers)
+            except Exception as error:  # noqa: BLE001 - nats-py would stop reading for good
+                await self._error_cb(error)
+
+    def publish_together(self, messages: Iterable[Message]) -> None:
+        """Write messages at once, without waiting: they leave in this order. For what is small against the buffer.
+
+        Raises ConnectionClosedError, and OutboundBufferLimitError where the server is away and too much waits for it.
+        """
+        if self.is_closed:
+            raise nats.errors.ConnectionClosedError
+        commands = [_command(*message) for message in messages]
+        size = sum(map(len, commands))
+        if not self.is_connected and size + self._pending_data_size > self._max_pending_size:
+            raise nats.errors.OutboundBufferLimitError
+        self.stats["out_msgs"] += len(commands)
+        self.stats["out_bytes"] += size
+        self._pending += commands
+        self._pending_data_size += size
+        if self.is_connected and self._flush_queue is not None and self._flush_queue.empty():
+            self._flush_queue.put_nowait(asyncio.get_running_loop().create_future())
 
     async def _send_publish(
         self, subject: str, reply: str, payload: bytes, payload_size: int, headers: dict[str, Any] | None
     ) -> None:
-        if headers and _GOOD_NAMES.issuperset(headers):
-            # No f-string: nats-py's own names are enums, which would be written as `Header.…`.
-            block = "\r\n".join([name + ": " + value for name, value in headers.items()])
-            if block.count("\r") + block.count("\n") == 2 * (len(headers) - 1):
-                await self._write(subject, reply, f"NATS/1.0\r\n{block}\r\n\r\n".encode(), payload, payload_size)
-                return
-        await super()._send_publish(subject, reply, payload, payload_size, headers)
-        _GOOD_NAMES.update(headers or ())
-
-    async def _write(self, subject: str, reply: str, head: bytes, payload: bytes, payload_size: int) -> None:
-        size = len(head)
-        command = f"HPUB {subject} {reply} {size} {size + payload_size}\r\n".encode() + head + payload + b"\r\n"
+        if not headers or not _GOOD_NAMES.issuperset(headers):
+            await super()._send_publish(subject, reply, payload, payload_size, headers)
+            _GOOD_NAMES.update(headers or ())
+            return
         self.stats["out_msgs"] += 1
         self.stats["out_bytes"] += payload_size
-        await self._send_command(command)
+        await self._send_command(_command(subject, reply, headers, payload))
         if self._flush_queue is not None and self._flush_queue.empty():
             await self._flush_pending()
+
+
+def _command(subject: str, reply: str, headers: dict[str, Any], payload: bytes) -> bytes:
+    """A publish as it goes over the wire. The header names are good; values lose what would end their line."""
+    # No f-string: nats-py's own names are enums, which would be written as `Header.…`.
+    block = "\r\n".join([name + ": " + value for name, value in headers.items()])
+    if block.count("\r") + block.count("\n") != 2 * (len(headers) - 1):
+        block = "\r\n".join([name + ": " + value.translate(_NO_LINE_ENDS).strip() for name, value in headers.items()])
+    head = f"NATS/1.0\r\n{block}\r\n\r\n".encode()
+    size = len(head)
+    return f"HPUB {subject} {reply} {size} {size + len(payload)}\r\n".encode() + head + payload + b"\r\n"
+
+
+_NO_LINE_ENDS = str.maketrans("\r\n", "  ")
 
 
 _GOOD_NAMES: set[str] = set()

@@ -35,6 +35,11 @@ LEASES_BUCKET = "TRUNKLINE_LEASES"
 SNAPSHOTS_BUCKET = "TRUNKLINE_SNAPSHOTS"
 """Folds with their position, so that a process with a long log behind it is ready at once."""
 
+STORES = "trunkline.es"
+"""What applications of the `eventsourcing` library store: `trunkline.es.<application>.<purpose>.…`."""
+STORE_STREAM = "TRUNKLINE_ES_"
+"""What the names of their streams begin with, which no other stream's does."""
+
 INBOX = "_INBOX"
 
 MAX_ID_BYTES = 128
@@ -97,6 +102,17 @@ def category_filter(category: str) -> str:
 def provider_endpoint(instance: str, name: str) -> str:
     """An endpoint of one provider instance, such as its `chat`."""
     return f"trunkline.provider.{encode_id(instance)}.{name}"
+
+
+def store_stream(application: str, purpose: str) -> str:
+    """The stream of one application: `TRUNKLINE_ES_<name>` for its events, with `~<purpose>` for what else it keeps."""
+    suffix = "" if purpose == "events" else f"~{encode_id(purpose)}"  # `encode_id` makes no `~`: no two names meet
+    return f"{STORE_STREAM}{encode_id(application)}{suffix}"
+
+
+def store_subject(application: str, purpose: str) -> str:
+    """What the subjects of that stream begin with."""
+    return f"{STORES}.{encode_id(application)}.{encode_id(purpose)}"
 
 
 def is_inbox(reply: str, prefixes: tuple[str, ...] = (INBOX,)) -> bool:

@@ -1,5 +1,6 @@
 """Keeps a fold up to date with the log, in memory, starting from a snapshot where there is one."""
 
+import asyncio
 from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
@@ -16,14 +17,20 @@ S = TypeVar("S")
 
 SNAPSHOT_EVERY = 1000
 """Events between snapshots: replaying this many takes about 10 ms."""
+SNAPSHOT_PAUSE = 5.0
+"""Seconds between snapshots, however many events there are: what is missed at a crash is read again in a second."""
 
 
 class Snapshot(msgspec.Struct, frozen=True):
-    """A state and the sequence of the last event in it, as bytes of MessagePack."""
+    """A state, the sequence of the last event in it and which event that was, as bytes of MessagePack.
+
+    `mark` tells this log from another one of the same name: a sequence alone may be some other event's there.
+    """
 
     schema: str
     position: int
     state: msgspec.Raw
+    mark: str = ""
 
 
 class Snapshots(Protocol):
@@ -38,8 +45,16 @@ class Snapshots(Protocol):
         ...
 
 
+def _mark(event: RecordedEvent) -> str:
+    return f"{event.id} {event.time:.6f}"
+
+
 class View(Generic[S]):
-    """A fold and its position, following the log. `state` is the fold of every event up to `position`."""
+    """A fold and its position, following the log. `state` is the fold of every event up to `position`.
+
+    Snapshots are kept while the log goes on being followed, one at a time, under the fold's name and schema: two
+    versions of a fold that run side by side have one each.
+    """
 
     def __init__(self, log_: Log, fold: Fold[S], snapshots: Snapshots | None = None) -> None:
         self._log = log_
@@ -47,7 +62,11 @@ class View(Generic[S]):
         self._snapshots = snapshots
         self._scope = Scope(fold.categories)
         self._follower: Follower | None = None
+        self._key = f"{fold.name}.{fold.schema()}"
         self._since_snapshot = 0
+        self._next_snapshot = 0.0
+        self._saving: asyncio.Task[None] | None = None
+        self._last: RecordedEvent | None = None
         self.state = fold.initial()
         self.skipped = 0
         self._position = 0
@@ -75,41 +94,62 @@ class View(Generic[S]):
         if self._follower is not None and self._position < sequence:
             await self._follower.reached(sequence)
 
-    async def _apply(self, event: RecordedEvent) -> None:
-        if event.sequence <= self._position:
-            return  # told again, since a reconnect cut short the snapshot that was being kept after it
+    def _apply(self, event: RecordedEvent) -> None:
         if isinstance(event.body, Unknown):
             self.skipped += 1
             log.warning("view.event_skipped", fold=self._fold.name, sequence=event.sequence, type=event.type)
         else:
             self.state = self._fold.step(self.state, event)
-        self._position = event.sequence
+        self._position, self._last = event.sequence, event
         for listener in self.on_change:
             listener(event)
         self._since_snapshot += 1
-        if self._since_snapshot >= SNAPSHOT_EVERY:
-            await self.save()
+        if self._since_snapshot >= SNAPSHOT_EVERY and self._snapshots is not None and self._saving is None:
+            now = asyncio.get_running_loop().time()
+            if now >= self._next_snapshot:
+                self._next_snapshot = now + SNAPSHOT_PAUSE
+                self._save()
 
     async def save(self) -> None:
-        """Write a snapshot, if anything changed since the last one."""
-        if self._snapshots is None or not self._since_snapshot:
+        """Write a snapshot, if anything changed since the last one, and return when it is written."""
+        if self._saving is not None:
+            await asyncio.wait([self._saving])
+        if self._since_snapshot:
+            self._save()
+        if self._saving is not None:
+            await asyncio.wait([self._saving])
+
+    def _save(self) -> None:
+        """Begin to write: the state is taken as it is now, since the fold may change it in place."""
+        if self._snapshots is None or self._last is None:
             return
         self._since_snapshot = 0
         state = msgspec.Raw(msgspec.msgpack.encode(self.state))
-        snapshot = Snapshot(self._fold.schema(), self._position, state)
-        await self._snapshots.save(self._fold.name, msgspec.msgpack.encode(snapshot))
+        snapshot = Snapshot(self._fold.schema(), self._position, state, _mark(self._last))
+        data = msgspec.msgpack.encode(snapshot)
+        self._saving = asyncio.create_task(self._snapshots.save(self._key, data))
+        self._saving.add_done_callback(self._saved)
+
+    def _saved(self, task: asyncio.Task[None]) -> None:
+        self._saving = None
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("view.snapshot_failed", fold=self._fold.name, error=type(error).__name__)
 
     async def _restore(self) -> None:
-        data = await self._snapshots.load(self._fold.name) if self._snapshots else None
+        data = await self._snapshots.load(self._key) if self._snapshots else None
         if data is None:
             return
         try:
             snapshot = msgspec.msgpack.decode(data, type=Snapshot)
-            if snapshot.schema == self._fold.schema() and snapshot.position <= await self._log.end():
-                self.state = msgspec.msgpack.decode(snapshot.state, type=self._fold.state)
-                self._position = snapshot.position
-        except msgspec.DecodeError:
+            state = msgspec.msgpack.decode(snapshot.state, type=self._fold.state)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             log.warning("view.snapshot_unreadable", fold=self._fold.name)
+            return
+        last = await self._log.get(snapshot.position)
+        if snapshot.schema != self._fold.schema() or last is None or _mark(last) != snapshot.mark:
+            log.warning("view.snapshot_of_another_log", fold=self._fold.name, position=snapshot.position)
+            return
+        self.state, self._position, self._last = state, snapshot.position, last
 
     async def stop(self) -> None:
         """Stop following, and leave a snapshot for the next start."""
