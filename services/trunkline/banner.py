@@ -7,13 +7,9 @@ from pathlib import Path
 
 from trunkline import __version__
 from trunkline.embedded import EmbeddedServer
-from trunkline.host import ROLES, Host
+from trunkline.health.promises import promise
+from trunkline.host import ACTORS, Host
 from trunkline.settings import DEFAULT_NATS_PORT, Settings
-
-_PROMISE = {
-    "always": "always: what is acknowledged is on disk",
-    "process": "process: survives a killed process, NOT a power cut",
-}
 
 
 def command() -> str:
@@ -41,14 +37,15 @@ def banner(
     host: Host,
     seconds: float,
     found: list[str],
+    warning: str | None = None,
 ) -> list[str]:
     """The lines, in order."""
     if server is None:
         data = f"kept by the server at {url}"
     else:
         where = "a temporary folder, gone at the end" if ephemeral else str(settings.data)
-        data = f"{where} ({_PROMISE[settings.durability]})"
-    actors = ", ".join(ROLES) + (f", in {settings.workers} workers" if settings.workers else "")
+        data = f"{where} ({promise(settings.durability)})"
+    actors = ", ".join(ACTORS) + (f", in {settings.workers} workers" if settings.workers else "")
     at = "" if url.endswith(f":{DEFAULT_NATS_PORT}") else f" --nats {url}"
     run = command()
     rows = [
@@ -61,6 +58,7 @@ def banner(
         ("log", f"position {host.runtime.gateway.position}"),
     ]
     rows += [("found", line) for line in found]
+    rows += [("WARNING", warning)] if warning else []
     return [
         f"Trunkline {__version__}, ready in {seconds:.2f} s",
         "",

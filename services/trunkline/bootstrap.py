@@ -1,15 +1,23 @@
 """What a gateway with an empty registry begins with: a keyless scripted provider, and whatever else is at hand."""
 
 import asyncio
+import contextlib
 import json
 import urllib.request
 from typing import Any
 
+import nats.errors
+import nats.js.errors
 import structlog
+from trunkline_events import subjects
+from trunkline_events.connection import Connection, Unreachable
+from trunkline_events.stream import DURABILITY, stream_config
 
 from trunkline import settings
 from trunkline.client import Gateway
 from trunkline.errors import TrunklineError
+from trunkline.health.promises import DEFAULT, PROMISES, promise
+from trunkline.settings import Durability
 
 log = structlog.get_logger()
 
@@ -28,6 +36,36 @@ _SCRIPTED = (
     ("slow", "tokens:40@20", {"input": "2.00", "output": "8.00"}),
 )
 _OPENAI_MODELS = (("gpt-4.1", 1_047_576, 32_768), ("gpt-4.1-mini", 1_047_576, 32_768), ("gpt-4o-mini", 128_000, 16_384))
+
+
+async def promised_log(url: str, durability: Durability, *, replicas: int, ephemeral: bool = False) -> str | None:
+    """Make the log with its promise, if there is none yet; for one that was promised otherwise, what to say of that.
+
+    Whatever else is wrong with the bus is for those to tell who need the log.
+    """
+    try:
+        connection = await Connection.open(url, name="trunkline promise")
+    except Unreachable:
+        return None
+    try:
+        js = connection.nats.jetstream(timeout=5)
+        with contextlib.suppress(nats.js.errors.BadRequestError):  # such as: there is one, with another configuration
+            await js.add_stream(stream_config(replicas, durability=durability, ephemeral=ephemeral))
+        told = (await js.stream_info(subjects.STREAM)).config.metadata or {}
+    except (nats.errors.Error, nats.js.errors.Error, TimeoutError):
+        return None
+    finally:
+        await connection.close()
+    promised = told.get(DURABILITY, DEFAULT)
+    if promised == durability:
+        return None
+    log.warning("log.promised_otherwise", durability=durability, reason=f"the log was made with {promised}")
+    before = promise(promised) if promised in PROMISES else promised
+    return (
+        f"the log was made with the promise {before}; now it runs with {promise(durability)}. "
+        f"Start it with --durability {promised}, or change the promise: "
+        f"`nats stream edit {subjects.STREAM} --metadata {DURABILITY}={durability}`"
+    )
 
 
 async def first_models(gateway: Gateway) -> list[str]:

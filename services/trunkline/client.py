@@ -1,18 +1,23 @@
 """The client library: chat, commands and events over the bus."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Coroutine
+from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 import msgspec
 import nats.errors
 import nats.js.errors
+from trunkline_actors import money
 from trunkline_events import headers, subjects
 from trunkline_events.connection import Connection, Unreachable
 from trunkline_events.envelope import RecordedEvent
 from trunkline_events.jetstream import JetStreamLog
 from trunkline_events.log import LogError, Scope
+from trunkline_events.times import format_time
+from trunkline_projections.as_of import Builder, State
+from trunkline_projections.folds import GATEWAY
 
 from trunkline import errors
 from trunkline.chat import Chat, Embeddings
@@ -87,8 +92,10 @@ class Gateway:
         0 is the beginning of the log, None is now. A slow reader holds back its own consumer and nothing else.
         Raises Unavailable where there is no log.
         """
+        if id == "":
+            raise errors.InvalidRequest("an id must not be empty", code="invalid_request", status=400, param="id")
         log = await self.log()
-        scope = Scope(categories or (subjects.CATEGORIES if id else ()), id)
+        scope = Scope(categories, id)
         queue: asyncio.Queue[RecordedEvent] = asyncio.Queue(maxsize=BEHIND)
         moment = since if isinstance(since, float) else None
         try:
@@ -101,6 +108,46 @@ class Gateway:
                 yield await queue.get()
         finally:
             await follower.stop()
+
+    async def state_at(
+        self,
+        at: int | float | None = None,
+        *,
+        threads: Collection[str] | None = None,
+        limit: int = 100,
+        after: str = "",
+    ) -> State:
+        """The gateway as it was: registry, breakers and the books of threads.
+
+        `at` is an int for the sequence of the last event that counts, a float for a Unix time, None for now; by time
+        counts what was stored by then (`Log.position_at`). `threads` asks for these and no others, else there are
+        `limit` of them, from after the id `after`. Raises NotFound for what wasn't there then, InvalidRequest,
+        Unavailable.
+        """
+        log = await self.log()
+        seen: set[str] = set()
+        try:
+            sequence, moment = await _position(log, at)
+            builder = Builder(sequence, moment, money.turn)
+            async with aclosing(log.read(scope=Scope(GATEWAY.categories))) as happened:
+                async for event in happened:
+                    if event.sequence > sequence:
+                        break
+                    builder.happened(event)
+            last = log.last_of_each("thread", sequence, only=threads, after="" if threads else after)
+            async with aclosing(last) as lasts:
+                async for event in lasts:
+                    seen.add(event.aggregate)
+                    if not builder.was_last_of_its_thread(event, None if threads else limit):
+                        break
+        except LogError as error:
+            raise errors.unavailable(f"the log can't be read: {error}") from error
+        for thread in threads or ():
+            if thread not in seen:
+                raise _not_found(
+                    f"nothing had happened in thread {thread!r} by event {sequence:,}; see `trunkline threads list`"
+                )
+        return builder.state()
 
     async def log(self) -> JetStreamLog:
         """The log itself, for reading: `read`, `last`, `get`, `end`. Raises Unavailable where there is none.
@@ -121,6 +168,30 @@ class Gateway:
         if self._log is not None:
             await self._log.close()
         await self._connection.close()
+
+
+async def _position(log: JetStreamLog, at: int | float | None) -> tuple[int, float]:
+    """The sequence that is meant, and the time it was then."""
+    end = await log.end()
+    if at is None:
+        return end, time.time()
+    if isinstance(at, int):
+        if at < 1:
+            raise errors.InvalidRequest("sequences count from 1", code="invalid_request", status=400, param="at")
+        event = await log.get(at) if at <= end else None
+        if event is None:
+            raise _not_found(f"there is no event {at:,}: the log ends at {end:,}; see `trunkline events tail`")
+        return at, event.time
+    if at > time.time():
+        raise _not_found(f"{format_time(at)} is yet to come; `trunkline audit state` shows what is so now")
+    sequence = await log.position_at(at)
+    if sequence == 0:
+        raise _not_found(f"the log had not begun at {format_time(at)}; see `trunkline events replay`")
+    return sequence, at
+
+
+def _not_found(message: str) -> errors.NotFound:
+    return errors.NotFound(message, code="not_found", status=404)
 
 
 @asynccontextmanager

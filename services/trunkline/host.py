@@ -23,7 +23,10 @@ from trunkline.lifecycle import DRAIN_SECONDS
 
 log = structlog.get_logger()
 
-ROLES = ("registry", "router", "provider", "keeper")
+ACTORS = ("registry", "router", "provider", "keeper")
+PROJECTOR = "projector"
+ROLES = (*ACTORS, PROJECTOR)
+"""What `trunkline run` takes. The projector is no actor: it stands beside a host, in a thread or process of its own."""
 
 
 class Host:
@@ -31,6 +34,7 @@ class Host:
 
     def __init__(self, runtime: Runtime, roles: Sequence[str], only: frozenset[str] | None = None) -> None:
         self.runtime = runtime
+        roles = [role for role in roles if role in ACTORS]
         runtime.roles = list(roles)
         self._routers: list[Supervised] = []
         self._fleet: Fleet | None = None

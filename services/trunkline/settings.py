@@ -31,6 +31,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     durability: Durability = "always"
     workers: Annotated[int, Meta(ge=0, le=64)] = 0
     replicas: int = 1
+    projector: bool = True
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
 
@@ -126,3 +127,31 @@ def client_url(environ: Mapping[str, str] = os.environ) -> str:
 def client_key(environ: Mapping[str, str] = os.environ) -> str | None:
     """The API key a client sends unless told otherwise."""
     return environ.get("TRUNKLINE_KEY") or None
+
+
+SQLITE = "eventsourcing.sqlite"
+POSTGRES = "eventsourcing.postgres"
+_POSTGRES_NEEDS = ("POSTGRES_DBNAME", "POSTGRES_HOST", "POSTGRES_USER", "POSTGRES_PASSWORD")
+
+
+def persistence(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Where read models are kept, by the eventsourcing library's own names: PERSISTENCE_MODULE and POSTGRES_….
+
+    Raises BadSettings.
+    """
+    module = environ.get("PERSISTENCE_MODULE") or SQLITE
+    if module not in (SQLITE, POSTGRES):
+        raise BadSettings(f"PERSISTENCE_MODULE = {module!r}: read models are kept by {SQLITE} or {POSTGRES}")
+    if module == SQLITE:
+        return {"PERSISTENCE_MODULE": module}
+    missing = [name for name in _POSTGRES_NEEDS if name not in environ]
+    if missing:
+        raise BadSettings(f"PERSISTENCE_MODULE = {module!r} needs {', '.join(missing)} too; set it in the environment")
+    chosen = {name: value for name, value in environ.items() if name.startswith("POSTGRES_")}
+    schema = chosen.setdefault("POSTGRES_SCHEMA", "trunkline")
+    if not re.fullmatch(r"[a-z_][a-z0-9_]{0,50}", schema) or schema == "public":
+        raise BadSettings(
+            f"POSTGRES_SCHEMA = {schema!r}: read models need a schema of their own, replaced as a whole by a rebuild; "
+            "give it a name of lower-case letters, digits and _, such as trunkline"
+        )
+    return {"PERSISTENCE_MODULE": module, **chosen}

@@ -6,92 +6,22 @@ with trunkline.connect_sync() as gw:
 Any number of threads may use one gateway at once. Closing it, from any thread, ends what the others wait for.
 """
 
-import asyncio
-import concurrent.futures
-import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any
 
 from trunkline_events.envelope import RecordedEvent
+from trunkline_events.loop_thread import LoopThread
 from trunkline_events.usage import Usage
+from trunkline_projections.as_of import State
 
 from trunkline import chat, client, errors
 from trunkline.chat import Chunk, Completion, Messages, Receipt
 
-T = TypeVar("T")
+_Loop = LoopThread[client.Gateway]
 
 _CLOSED = "this client is closed; connect again with `trunkline.connect_sync`"
-
-
-class _Loop:
-    """A thread with an event loop, on which an async gateway lives."""
-
-    def __init__(self, url: str, key: str | None) -> None:
-        self._url, self._key = url, key
-        self._ready: concurrent.futures.Future[client.Gateway] = concurrent.futures.Future()
-        self._tasks: set[asyncio.Task[Any] | None] = set()
-        self._lock = threading.Lock()
-        self.closed = False
-        self._loop: asyncio.AbstractEventLoop
-        self._stop: asyncio.Event
-        self._thread = threading.Thread(target=self._serve, name="trunkline-client", daemon=True)
-
-    def open(self) -> client.Gateway:
-        """Connect. Raises Unavailable where no server answers."""
-        self._thread.start()
-        return self._ready.result()
-
-    def call(self, work: Callable[[], Awaitable[T]]) -> T:
-        """Run on the loop and wait; interrupted, cancel it. Raises what it raises, and Unavailable once closed."""
-        with self._lock:  # so that nothing is handed over after `close` has begun
-            if self.closed:
-                raise errors.unavailable(_CLOSED)
-            future = asyncio.run_coroutine_threadsafe(self._tracked(work), self._loop)
-        try:
-            return future.result()
-        except concurrent.futures.CancelledError:
-            raise errors.unavailable(_CLOSED) from None
-        except KeyboardInterrupt:
-            future.cancel()
-            raise
-
-    def close(self) -> None:
-        """End what is under way, close the connection, end the thread. Idempotent."""
-        with self._lock:
-            if not self.closed:
-                self.closed = True
-                self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join()
-
-    async def _tracked(self, work: Callable[[], Awaitable[T]]) -> T:
-        task = asyncio.current_task()
-        self._tasks.add(task)
-        try:
-            return await work()
-        finally:
-            self._tasks.discard(task)
-
-    def _serve(self) -> None:
-        try:
-            with asyncio.Runner() as runner:
-                runner.run(self._live())
-        except BaseException as error:
-            if self._ready.done():
-                raise
-            self._ready.set_exception(error)
-
-    async def _live(self) -> None:
-        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-        async with client.connect(self._url, self._key) as gateway:
-            self._ready.set_result(gateway)
-            await self._stop.wait()
-            # While the connection is there, so that a stream which is left behind is aborted.
-            left = [task for task in self._tasks if task is not None]
-            for task in left:
-                task.cancel()
-            await asyncio.gather(*left, return_exceptions=True)
 
 
 class Commands:
@@ -228,6 +158,10 @@ class Gateway:
             if not self._loop.closed:
                 self._loop.call(events.aclose)
 
+    def state_at(self, at: int | float | None = None, **options: Any) -> State:
+        """The gateway as it was, with the arguments of `trunkline.client.Gateway.state_at`. Raises TrunklineError."""
+        return self._loop.call(lambda: self._gateway.state_at(at, **options))
+
     def close(self) -> None:
         """Close the connection; whatever waits on it, in any thread, gets Unavailable."""
         self._loop.close()
@@ -236,7 +170,7 @@ class Gateway:
 @contextmanager
 def connect(url: str, key: str | None = None) -> Iterator[Gateway]:
     """Connect to the bus. Raises Unavailable where no server answers."""
-    loop = _Loop(url, key)
+    loop = _Loop("trunkline-client", lambda: client.connect(url, key), lambda: errors.unavailable(_CLOSED))
     gateway = Gateway(loop, loop.open())
     try:
         yield gateway

@@ -18,11 +18,12 @@ from trunkline_events.log import LogError
 from trunkline import bootstrap, client, lifecycle, telemetry
 from trunkline.banner import banner
 from trunkline.embedded import EmbeddedServer
-from trunkline.embedded_errors import EmbeddedServerError
-from trunkline.host import ROLES, Host
+from trunkline.embedded.errors import EmbeddedServerError
+from trunkline.host import ACTORS, PROJECTOR, Host
 from trunkline.proc import age_seconds
+from trunkline.projector.child import ProjectorChild
 from trunkline.ready import ReadyFile
-from trunkline.settings import Settings
+from trunkline.settings import BadSettings, Settings
 from trunkline.workers import WorkerNotServing, Workers
 
 log = structlog.get_logger()
@@ -62,11 +63,15 @@ async def _up(settings: Settings, asked: Up) -> int:
     began = time.monotonic()
     with lifecycle.stop_on_signals() as stop:
         try:
-            async with _bus(settings, asked) as (url, server), _actors(url, settings) as (host, workers):
+            async with (
+                _bus(settings, asked) as (url, server),
+                _promised(url, settings, asked, server) as warning,
+                _actors(url, settings) as (host, workers),
+            ):
                 async with client.connect(url) as gateway:
                     found = await bootstrap.first_models(gateway)
                 seconds = age_seconds() or time.monotonic() - began
-                for line in banner(settings, asked.ephemeral, server, url, host, seconds, found):
+                for line in banner(settings, asked.ephemeral, server, url, host, seconds, found, warning):
                     print(line, flush=True)  # noqa: T201 - the banner is what the command is asked for
                 ready = ReadyFile(asked.ready_file)
 
@@ -77,7 +82,8 @@ async def _up(settings: Settings, asked: Up) -> int:
                 if server is not None:
                     server.on_restart = announce
                 announce()
-                code = await _until_stopped(stop, server.failed if server else None)
+                async with _projector_beside(settings, asked, url):
+                    code = await _until_stopped(stop, server.failed if server else None)
                 ready.remove()
                 return code
         except (CannotStart, EmbeddedServerError, WorkerNotServing) as error:
@@ -89,16 +95,52 @@ async def _run_roles(
 ) -> int:
     with lifecycle.stop_on_signals() as stop:
         url = settings.nats or f"nats://127.0.0.1:{settings.nats_port}"
+        actors = [role for role in roles if role != PROJECTOR]
         try:
-            host = await _host(url, roles, settings, only)
+            async with contextlib.AsyncExitStack() as serving:
+                if actors:
+                    await bootstrap.promised_log(url, settings.durability, replicas=settings.replicas)
+                    host = await _host(url, actors, settings, only)
+                    serving.push_async_callback(host.stop)
+                failed = await serving.enter_async_context(_projector(url, settings)) if PROJECTOR in roles else None
+                ready = ReadyFile(ready_file)
+                ready.write(url, None, {})
+                code = await _until_stopped(stop, failed)
+                ready.remove()
+                return code
         except CannotStart as error:
             return _say(error)
-        ready = ReadyFile(ready_file)
-        ready.write(url, None, {})
-        code = await _until_stopped(stop, None)
-        ready.remove()
-        await host.stop()
-        return code
+
+
+@asynccontextmanager
+async def _projector(url: str, settings: Settings) -> "AsyncIterator[asyncio.Future[Exception]]":
+    """The projector, in a thread of this process; the future is done when it has given up."""
+    # Here, since nothing else needs the eventsourcing library, and loading it takes a while.
+    from trunkline.projector import Projector
+    from trunkline.projector.store import ReadModelsError, store_of
+
+    try:
+        projector = Projector(url, store_of(settings))
+    except (BadSettings, ReadModelsError) as error:
+        raise CannotStart(str(error), FAILED) from error
+    try:
+        yield projector.start()
+    finally:
+        await projector.stop()
+
+
+@asynccontextmanager
+async def _projector_beside(settings: Settings, asked: Up, url: str) -> AsyncIterator[None]:
+    """A process for the projector, where the log is our own and stays: elsewhere whoever runs the bus decides."""
+    if not settings.projector or asked.ephemeral or settings.nats is not None:
+        yield
+        return
+    child = ProjectorChild(url, settings.data)
+    child.start()
+    try:
+        yield
+    finally:
+        await child.stop()
 
 
 @asynccontextmanager
@@ -117,9 +159,20 @@ async def _bus(settings: Settings, asked: Up) -> AsyncIterator[tuple[str, Embedd
 
 
 @asynccontextmanager
+async def _promised(
+    url: str, settings: Settings, asked: Up, server: EmbeddedServer | None
+) -> AsyncIterator[str | None]:
+    """A log with its promise; what to warn of. What an outside server keeps is not ours to judge by our own setting."""
+    warning = await bootstrap.promised_log(
+        url, settings.durability, replicas=settings.replicas, ephemeral=asked.ephemeral and server is not None
+    )
+    yield warning if server is not None else None
+
+
+@asynccontextmanager
 async def _actors(url: str, settings: Settings) -> AsyncIterator[tuple[Host, Workers]]:
     """The actors in this process and the workers, all serving. The workers end first: they lean on the others."""
-    host = await _host(url, ROLES if not settings.workers else ("registry", "keeper"), settings, None)
+    host = await _host(url, ACTORS if not settings.workers else ("registry", "keeper"), settings, None)
     try:
         workers = Workers(url, settings.workers)
         await workers.start()
@@ -138,8 +191,8 @@ async def _host(url: str, roles: Sequence[str], settings: Settings, only: frozen
         raise CannotStart(str(error), UNAVAILABLE) from error
 
 
-async def _until_stopped(stop: lifecycle.Stop, failed: "asyncio.Future[EmbeddedServerError] | None") -> int:
-    """Wait for a signal, or for the embedded server to be given up; the exit code."""
+async def _until_stopped(stop: lifecycle.Stop, failed: "asyncio.Future[Any] | None") -> int:
+    """Wait for a signal, or for the embedded server or the projector to be given up; the exit code."""
     waiting = asyncio.create_task(stop.wait())
     ends: list[asyncio.Future[Any]] = [waiting] if failed is None else [waiting, failed]
     await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)

@@ -12,9 +12,10 @@ from trunkline import lifecycle, telemetry
 from trunkline.cli.failures import FAILED, UNAVAILABLE
 from trunkline.cli.output import emit, show, styled
 from trunkline.cli.session import bus_url
-from trunkline.embedded_config import find_binary
-from trunkline.embedded_errors import BinaryMissingError
-from trunkline.health import Check, bus_checks
+from trunkline.embedded.config import find_binary
+from trunkline.embedded.errors import BinaryMissingError
+from trunkline.health.bus import bus_checks
+from trunkline.health.check import Check
 
 _MARKS = {"ok": ("ok     ", "green"), "problem": ("PROBLEM", "red"), "unknown": ("unseen ", "yellow")}
 

@@ -1,11 +1,10 @@
 """`trunkline events`: the log as it grows, and as it is."""
 
 import argparse
-import itertools
 import re
 import sys
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Callable
 from contextlib import aclosing
 from datetime import datetime
 from typing import Any
@@ -13,25 +12,27 @@ from typing import Any
 import msgspec
 from trunkline_events import subjects
 from trunkline_events.envelope import RecordedEvent, Unknown
-from trunkline_events.jetstream import JetStreamLog, format_time
+from trunkline_events.jetstream import JetStreamLog
 from trunkline_events.log import Scope
 from trunkline_events.money import usd_from_nanos
+from trunkline_events.times import format_time
 
 from trunkline.cli.failures import UsageError
-from trunkline.cli.output import emit, plain, show, styled
+from trunkline.cli.output import plain, printable, styled
+from trunkline.cli.progress import Progress
 from trunkline.cli.session import with_gateway
 from trunkline.client import Gateway
 
-_AGO = re.compile(r"(\d+)([smhdw])")
+_AGO = re.compile(r"([0-9]{1,9})([smhdw])")
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 _TELLING = ("model", "provider", "attempt", "reserve_nanos", "cost_nanos", "finish", "failure", "code", "reason")
 """The fields of events that say most on one line."""
 
-CLOCKS_APART = 60.0
-"""Events carry the time of the process that decided them: one this much later than --until ends the search."""
+_NUMBER = re.compile(r"-?[0-9]{1,30}")
 
-PROGRESS_EVERY = 1000
+MOST = 2**63 - 1
+"""No log gets as far."""
 
 
 class _Asked(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,17 +46,8 @@ class _Asked(msgspec.Struct, frozen=True, kw_only=True):
         """Whether its type was asked for; a name without its version stands for all of them."""
         return not self.types or any(event.type == name or event.type.startswith(f"{name}.v") for name in self.types)
 
-    def is_late(self, event: RecordedEvent) -> bool:
-        """Whether it is after --until."""
-        if self.until is None:
-            return False
-        return (event.sequence if isinstance(self.until, int) else event.time) > self.until
 
-    def is_over(self, event: RecordedEvent) -> bool:
-        """Whether nothing that follows can be wanted."""
-        if isinstance(self.until, float):
-            return event.time > self.until + CLOCKS_APART
-        return self.is_late(event)
+Write = Callable[[RecordedEvent], None]
 
 
 def run(args: argparse.Namespace) -> int:
@@ -64,54 +56,43 @@ def run(args: argparse.Namespace) -> int:
     write = _json_line if args.json or not sys.stdout.isatty() else _human_line
 
     async def read(gateway: Gateway) -> int:
-        log = await gateway.log()
-        progress = _progress(await log.end()) if args.verb == "replay" else _no_progress
-        await _write(_events(gateway, log, args.verb, asked), asked, write, progress)
+        await (_tail if args.verb == "tail" else _replay)(gateway, asked, write)
         return 0
 
     return with_gateway(args, read)
 
 
-def _no_progress(sequence: int) -> None:
-    """A tail has no end to be near to."""
-
-
-def _events(gateway: Gateway, log: JetStreamLog, verb: str, asked: _Asked) -> AsyncGenerator[RecordedEvent, None]:
-    events: Any  # both are generators, which is more than they promise
-    if verb == "tail":
-        since = asked.since if asked.after is None else asked.after
-        events = gateway.events(*asked.scope.categories, id=asked.scope.aggregate, since=since)
-    else:
-        events = log.read(asked.after or 0, scope=asked.scope, since=asked.since)
-    found: AsyncGenerator[RecordedEvent, None] = events
-    return found
-
-
-async def _write(
-    events: AsyncGenerator[RecordedEvent, None],
-    asked: _Asked,
-    write: Callable[[RecordedEvent], None],
-    progress: Callable[[int], None],
-) -> None:
-    async with aclosing(events):
+async def _tail(gateway: Gateway, asked: _Asked, write: Write) -> None:
+    since = asked.since if asked.after is None else asked.after
+    async with aclosing(gateway.events(*asked.scope.categories, id=asked.scope.aggregate, since=since)) as events:
         async for event in events:
-            progress(event.sequence)
-            if asked.is_over(event):
-                return
-            if asked.wants(event) and not asked.is_late(event):
+            if asked.wants(event):
                 write(event)
+                sys.stdout.flush()
 
 
-def _progress(end: int) -> Callable[[int], None]:
-    """Shows on stderr how far a replay is, where that is a terminal and the events go elsewhere."""
-    shown = sys.stderr.isatty() and not sys.stdout.isatty()
-    count = itertools.count(1)
+async def _replay(gateway: Gateway, asked: _Asked, write: Write) -> None:
+    log = await gateway.log()
+    start = asked.after or 0
+    if asked.since is not None:
+        start = await log.position_at(asked.since - 0.000_001)
+    last = await _last(log, asked.until)
+    with Progress.on_terminal(start, last) as progress:
+        async with aclosing(log.read(start, scope=asked.scope)) as events:
+            async for event in events:
+                if event.sequence > last:
+                    break
+                if asked.wants(event):
+                    write(event)
+                progress.reached(event.sequence)
+        progress.finish()
 
-    def tell(sequence: int) -> None:
-        if shown and (next(count) % PROGRESS_EVERY == 0 or sequence == end):
-            print(f"\r{sequence:,} of {end:,}", end="\n" if sequence == end else "", file=sys.stderr, flush=True)
 
-    return tell
+async def _last(log: JetStreamLog, until: int | float | None) -> int:
+    if isinstance(until, float):
+        return await log.position_at(until)
+    end = await log.end()
+    return end if until is None else min(until, end)
 
 
 # -- one event ---------------------------------------------------------------------------------------------------------
@@ -154,7 +135,8 @@ def digest(event: RecordedEvent) -> str:
 
 
 def _json_line(event: RecordedEvent) -> None:
-    emit(as_json(event))
+    # Not flushed: a replay is many lines, and `tail` flushes each itself.
+    sys.stdout.write(f"{msgspec.json.encode(as_json(event)).decode()}\n")
 
 
 def _human_line(event: RecordedEvent) -> None:
@@ -162,7 +144,8 @@ def _human_line(event: RecordedEvent) -> None:
     name = event.type.removeprefix(f"{event.category}.").rpartition(".")[0] or event.type
     kind = styled(f"{event.category} {name:<16}", "cyan", sys.stdout)
     told = plain(f"{event.aggregate}  {digest(event)}", sys.stdout)
-    show(f"{event.sequence:>8}  {styled(clock, 'dim', sys.stdout)}  {kind}  {told}".rstrip())
+    line = f"{event.sequence:>8}  {styled(clock, 'dim', sys.stdout)}  {kind}  {told}".rstrip()
+    sys.stdout.write(f"{printable(line, sys.stdout)}\n")
 
 
 # -- what was asked ----------------------------------------------------------------------------------------------------
@@ -172,27 +155,37 @@ def _asked(args: argparse.Namespace, now: float) -> _Asked:
     unknown = sorted(set(args.category) - set(subjects.CATEGORIES))
     if unknown:
         raise UsageError(f"{unknown[0]!r} is not a category; there are {', '.join(subjects.CATEGORIES)}")
-    if args.start is not None and args.start < 0:
+    if args.start is not None and not 0 <= args.start <= MOST:
         raise UsageError("--from takes a sequence, from 1 on")
-    categories = tuple(args.category) or (subjects.CATEGORIES if args.id else ())
+    if args.id == "":
+        raise UsageError("--id takes the id of a model, provider or thread, and it must not be empty")
     until = getattr(args, "until", None)
     return _Asked(
         after=None if args.start is None else max(args.start - 1, 0),
         since=None if args.since is None else read_time(args.since, now),
-        until=int(until) if until is not None and until.isdecimal() else until and read_time(until, now),
-        scope=Scope(categories, args.id),
+        until=None if until is None else read_position(until, now),
+        scope=Scope(tuple(args.category), args.id),
         types=tuple(args.type),
     )
 
 
+def read_position(text: str, now: float) -> int | float:
+    """A sequence as an int, or a time as `read_time` has it. Raises UsageError."""
+    if not _NUMBER.fullmatch(text):
+        return read_time(text, now)
+    if text.startswith("-"):
+        raise UsageError(f"{text} is no sequence: they count from 1")
+    return int(text)
+
+
 def read_time(text: str, now: float) -> float:
-    """Unix time of RFC 3339 or of `10m`, `2h`, `1d` before now. Raises UsageError."""
+    """Unix time of RFC 3339 or of `10m`, `2h`, `1d` before now, 1970 at the earliest. Raises UsageError."""
     if match := _AGO.fullmatch(text):
-        return now - int(match[1]) * _UNITS[match[2]]
+        return max(now - int(match[1]) * _UNITS[match[2]], 0.0)
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
         moment = None
     if moment is None or moment.tzinfo is None:
         raise UsageError(f"{text!r} is no time; write 2026-11-20T12:00:00Z, or 10m, 2h, 1d for so long ago")
-    return moment.timestamp()
+    return max(moment.timestamp(), 0.0)

@@ -11,7 +11,7 @@ from trunkline_events.connection import Unreachable
 from trunkline_events.log import LogError, LogUnavailable
 
 from trunkline.cli.output import emit, say
-from trunkline.embedded_errors import EmbeddedServerError
+from trunkline.embedded.errors import EmbeddedServerError
 from trunkline.errors import TrunklineError
 from trunkline.settings import BadSettings
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 from trunkline import __version__
+from trunkline.health.promises import DEFAULT, PROMISES, promise
 
 _EPILOG = """exit codes: 0 done, 1 failed, 2 usage, 3 not found, 4 not allowed, 5 budget,
 6 unavailable or timed out, 7 audit mismatch
@@ -44,6 +45,8 @@ def build_parser() -> argparse.ArgumentParser:
     _add_providers(verbs)
     _add_threads(verbs)
     _add_events(verbs)
+    _add_audit(verbs)
+    _add_projections(verbs)
     _add_demo(verbs)
     _add_doctor(verbs)
     _add_bench(verbs)
@@ -81,16 +84,25 @@ def _add_up(verbs: Verbs) -> None:
     up.add_argument("--nats-port", metavar="N", help="default 4222; 0 takes a free one")
     up.add_argument("--http-port", metavar="N", help="0 takes a free one")
     up.add_argument(
-        "--durability", choices=["always", "process"], help="what an acknowledged event survives (default always)"
+        "--durability",
+        choices=list(PROMISES),
+        help="; ".join(promise(name) for name in PROMISES) + f" (default {DEFAULT})",
     )
     up.add_argument("--workers", metavar="N", help="processes for routers and providers (default 0: in this one)")
+    up.add_argument(
+        "--projector",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="keep read models up to date in a process beside (default: yes, but not with --nats or --ephemeral)",
+    )
     _serving(up)
 
 
 def _add_run(verbs: Verbs) -> None:
     run = _verb(verbs, "run", "serve:run_roles", "run some roles on a bus that is there already, until Ctrl-C")
-    run.add_argument("roles", metavar="ROLE", nargs="+", help="registry, router, provider, keeper")
+    run.add_argument("roles", metavar="ROLE", nargs="+", help="registry, router, provider, keeper, projector")
     run.add_argument("--nats", metavar="URL", help="the bus")
+    run.add_argument("--data", metavar="DIR", help="where the projector keeps its tables")
     _many(run, "--provider", "ID", "serve this provider instance only (default: every one, later ones too)")
     _serving(run)
 
@@ -183,10 +195,39 @@ def _add_events(verbs: Verbs) -> None:
         start.add_argument("--from", dest="start", metavar="SEQ", type=int, help="from this sequence on")
         start.add_argument("--since", metavar="TIME", help="RFC 3339, or 10m, 2h, 1d ago")
         if verb == "replay":
-            parser.add_argument("--until", metavar="SEQ|TIME", help="up to this sequence or time")
+            parser.add_argument("--until", metavar="SEQ|TIME", help="up to this sequence, or what was stored by then")
         _many(parser, "--category", "C", "model, provider, thread, circuit")
         parser.add_argument("--id", metavar="ID", help="only this model, provider, thread …")
         _many(parser, "--type", "T", "an event name, with or without its version")
+
+
+def _add_audit(verbs: Verbs) -> None:
+    audit = _group(verbs, "audit", "audit", "look at what was, from the log alone")
+    text = "show the registry, the breakers and the books of threads as they were"
+    state = _client(audit.verbs, "state", "audit:run", text)
+    state.epilog = "by TIME counts what was stored by then; routing policies will be shown when there are some"
+    state.add_argument(
+        "--at",
+        metavar="SEQ|TIME",
+        help="after the event of this sequence, or RFC 3339, or 10m, 2h, 1d ago (default: now)",
+    )
+    _many(state, "--thread", "T", "the books of this thread and of no others")
+    state.add_argument("--limit", metavar="N", type=int, default=100, help="at most so many threads (default 100)")
+    state.add_argument("--after", metavar="ID", default="", help="only threads that follow this id")
+
+
+def _add_projections(verbs: Verbs) -> None:
+    projections = _group(verbs, "projections", "projections", "look at and rebuild the read models in SQL")
+    for verb, text in (
+        ("list", "the tables: their rows, their position and how far they are behind"),
+        ("lag", "how far the read models are behind the log"),
+        ("rebuild", "build them anew beside the live ones, compare the two, and switch where they are the same"),
+    ):
+        parser = _client(projections.verbs, verb, "projections:run", text)
+        parser.add_argument("--data", metavar="DIR", help="the gateway's data folder")
+        if verb == "rebuild":
+            parser.epilog = "exit code 7: they differ; the live ones stay, and the new ones are kept beside them"
+            parser.add_argument("--force", action="store_true", help="switch even where they differ")
 
 
 def _add_demo(verbs: Verbs) -> None:

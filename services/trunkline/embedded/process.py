@@ -16,13 +16,12 @@ from pathlib import Path
 from typing import Final, Self
 
 from trunkline.children import die_with_owner
-from trunkline.embedded_config import PID_FILE
-from trunkline.embedded_errors import BinaryMissingError, StoreInUseError, store_error
+from trunkline.embedded.config import PID_FILE
+from trunkline.embedded.errors import BinaryMissingError, StoreInUseError, store_error
 
 POLL_SECONDS: Final = 0.003
 OWNER_SECONDS: Final = 0.25  # a killed owner keeps its lock until the kernel is done with it
 ORPHAN_SECONDS: Final = 5.0  # a server whose owner was killed has this long to finish its shutdown
-MIN_FREE_BYTES: Final = 1024 * 1024  # with less, JetStream starts and then refuses every append
 LOG_TAIL_BYTES: Final = 64 * 1024
 
 
@@ -165,12 +164,6 @@ async def serves(host: str, port: int, server_name: str) -> bool:
         writer.transport.abort()
         with contextlib.suppress(OSError):
             await writer.wait_closed()
-
-
-def is_full(store: Path) -> bool:
-    """Whether the folder's disk has no room for a log."""
-    disk = os.statvfs(store)
-    return disk.f_blocks > 0 and disk.f_bavail * disk.f_frsize < MIN_FREE_BYTES  # without blocks it doesn't tell
 
 
 def read_log(path: Path, start: int) -> str:

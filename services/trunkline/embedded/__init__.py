@@ -16,18 +16,22 @@ from types import TracebackType
 from typing import Final, Self
 
 import structlog
+from trunkline_events.tasks import end_task
 
-from trunkline.embedded_config import (
+from trunkline.embedded.config import (
     CONFIG_FILE,
     LOG_FILE,
     MAX_PAYLOAD,
+    MAX_STORE,
+    SERVER_PREFIX,
     Durability,
     check_port,
     find_binary,
     pick_port,
     render_config,
 )
-from trunkline.embedded_errors import (
+from trunkline.embedded.disk import DiskWatch, is_full
+from trunkline.embedded.errors import (
     DiskFullError,
     EmbeddedServerError,
     GaveUpError,
@@ -37,7 +41,7 @@ from trunkline.embedded_errors import (
     diagnose,
     store_error,
 )
-from trunkline.embedded_process import POLL_SECONDS, StoreLock, end, exited, is_full, read_log, serves, spawn
+from trunkline.embedded.process import POLL_SECONDS, StoreLock, end, exited, read_log, serves, spawn
 
 log = structlog.get_logger()
 
@@ -52,6 +56,8 @@ RestartCallback = Callable[[], Awaitable[None] | None]
 
 class EmbeddedServer:
     """One supervised nats-server with JetStream in the folder `store`, which it locks against a second owner.
+
+    On a full disk it refuses appends and goes on by itself when there is room: see `disk`.
 
     port            0 picks a free one, and keeps it for every restart
     durability      "always": acknowledged means on disk; "process": a power failure may lose up to two minutes
@@ -86,7 +92,8 @@ class EmbeddedServer:
         self.on_restart = on_restart
         self._start_timeout = start_timeout
         self._binary = binary
-        self._name = f"trunkline-{secrets.token_hex(4)}"  # tells our server from another one on the same port
+        self._name = f"{SERVER_PREFIX}{secrets.token_hex(4)}"  # tells our server from another one on the same port
+        self._disk = DiskWatch(self.store, self.log_file)
         self._lock: StoreLock | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._log_from = 0
@@ -209,7 +216,8 @@ class EmbeddedServer:
             self._log_from = self.log_file.stat().st_size if self.log_file.exists() else 0
             self._process = process = spawn(
                 (str(binary), "-c", str(self.store / CONFIG_FILE)),
-                env={"GOMEMLIMIT": self._memory_limit},  # and nothing else: our environment holds provider keys
+                # And nothing else: our environment holds provider keys.
+                env={"GOMEMLIMIT": self._memory_limit, MAX_STORE: self._disk.limit()},
                 output=self.log_file,
                 lock=self._lock,
             )
@@ -225,32 +233,46 @@ class EmbeddedServer:
             await asyncio.sleep(POLL_SECONDS)
 
     async def _supervise(self, binary: Path) -> None:
-        """Starts the server again whenever it dies, until it dies quickly too many times in a row."""
-        last, deaths = await self._death(), 1
-        while deaths < GIVE_UP_AFTER:
+        """Starts the server again whenever it dies, until it dies quickly too many times in a row.
+
+        Ending it because the disk has got full, or has room again, is no death.
+        """
+        last, deaths = await self._death(), 0
+        while last is None or (deaths := deaths + 1) < GIVE_UP_AFTER:
             died_at = time.monotonic()
-            await asyncio.sleep(BACK_OFF[min(deaths, len(BACK_OFF)) - 1])
+            await asyncio.sleep(0 if last is None else BACK_OFF[min(deaths, len(BACK_OFF)) - 1])
             try:
                 await self._launch(binary)
             except EmbeddedServerError as error:
-                last, deaths = error, deaths + 1
-                log.warning("nats.restart_failed", deaths=deaths, error=str(error))
+                last = error
+                log.warning("nats.restart_failed", deaths=deaths + 1, error=str(error))
                 continue
             served_at = time.monotonic()
             log.info("nats.restarted", url=self.url, pid=self.pid, seconds=round(served_at - died_at, 3))
             self._announce_restart()
             last = await self._death()
-            deaths = deaths + 1 if time.monotonic() - served_at < QUICK_SECONDS else 1
+            deaths = deaths if time.monotonic() - served_at < QUICK_SECONDS else 0
         gave_up = GaveUpError(deaths, last)
         log.error("nats.gave_up", deaths=deaths, error=str(gave_up))
         if not self.failed.done():  # a waiter may have cancelled it
             self.failed.set_result(gave_up)
 
-    async def _death(self) -> EmbeddedServerError:
-        assert self._process is not None
-        code = await exited(self._process)
+    async def _death(self) -> EmbeddedServerError | None:
+        """Why the server died; None if we have ended it, since what it may store has changed."""
+        process = self._process
+        assert process is not None
+        dead, turned = asyncio.create_task(exited(process)), asyncio.create_task(self._disk.turned())
+        try:
+            await asyncio.wait((dead, turned), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            await asyncio.gather(end_task(dead), end_task(turned))
+        if process.poll() is None:
+            log.warning("nats.disk_has_room" if self._disk.full else "nats.disk_full", store=str(self.store))
+            await end(process, grace=STOP_GRACE)
+            return None
+        code = int(process.returncode)
         error = self._diagnosis(code)
-        log.warning("nats.died", pid=self._process.pid, code=code, error=str(error))
+        log.warning("nats.died", pid=process.pid, code=code, error=str(error))
         return error
 
     def _diagnosis(self, code: int) -> EmbeddedServerError:

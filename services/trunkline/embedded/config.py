@@ -10,7 +10,7 @@ import sysconfig
 from pathlib import Path
 from typing import Final, Literal
 
-from trunkline.embedded_errors import BinaryMissingError, PortTakenError
+from trunkline.embedded.errors import BinaryMissingError, PortTakenError
 
 Durability = Literal["always", "process"]
 
@@ -18,6 +18,13 @@ CONFIG_FILE: Final = "nats-server.conf"
 LOG_FILE: Final = "nats-server.log"
 PID_FILE: Final = "nats-server.pid"
 MAX_PAYLOAD: Final = 8 * 1024 * 1024
+MAX_STORE: Final = "TRUNKLINE_MAX_FILE_STORE"
+"""The variable that tells the server what it may store, in bytes: a full disk takes no new configuration file."""
+REPORTER: Final = "trunkline-report"
+"""A user of the system account, and its password: no secret, since all it may do is ask the server how it is."""
+REPORT: Final = "$SYS.REQ.SERVER.PING.VARZ"
+SERVER_PREFIX: Final = "trunkline-"
+"""How the name of every embedded server begins."""
 
 # `always`: acknowledged means on disk. `process`: survives the server's death, not the machine's (NATS's own default).
 _SYNC_INTERVAL: Final[dict[Durability, str]] = {"always": "always", "process": "2m"}
@@ -45,7 +52,10 @@ def render_config(
     max_payload: int = MAX_PAYLOAD,
     monitor_port: int | None = None,
 ) -> str:
-    """The whole configuration file; pure. Every file that the server writes lies under `store`."""
+    """The whole configuration file; pure. Every file that the server writes lies under `store`.
+
+    A client without credentials may do everything. The only user there is may ask for the server's report.
+    """
     lines = [
         "# Written by Trunkline at every start: changes here are lost.",
         f"server_name: {quote(server_name)}",
@@ -65,7 +75,13 @@ def render_config(
         "jetstream {",
         f"  store_dir: {quote(str(store / 'jetstream'))}",
         f"  sync_interval: {quote(_SYNC_INTERVAL[durability])}",
+        f"  max_file_store: ${MAX_STORE}",
         "}",
+        # With a user in this account alone, nats-server takes clients without credentials for the global account.
+        "accounts { $SYS { users: [ {",
+        f"  user: {quote(REPORTER)}, password: {quote(REPORTER)}",
+        f'  permissions: {{ publish: {{ allow: [ {quote(REPORT)} ] }}, subscribe: {{ allow: [ "_INBOX.>" ] }} }}',
+        "} ] } }",
     ]
     if monitor_port is not None:
         lines.append(f"http: {quote(f'127.0.0.1:{monitor_port}')}")

@@ -108,12 +108,18 @@ def diagnose(log: str, *, code: int, host: str, port: int, store: Path, log_file
         return PortTakenError(host, int(named[1]) if named else port)
     if "bind: permission denied" in text:
         return PortTakenError(host, port, "needs rights that we don't have")
-    if any(words in text for words in ("no space left", "disk quota exceeded", "insufficient storage")):
+    if tells_of_a_full_disk(text):
         return DiskFullError(store)
     for words in ("permission denied", "read-only file system", "not a directory"):
         if words in text:
             return StoreNotWritableError(store, words.capitalize())
     return ServerExitedError(code, _last_error(complaints), log_file)
+
+
+def tells_of_a_full_disk(log: str) -> bool:
+    """Whether the server complains of want of space; what it only informs of doesn't count."""
+    complaints = "\n".join(line for line in log.splitlines() if "[INF]" not in line).lower()
+    return any(words in complaints for words in ("no space left", "disk quota exceeded", "insufficient storage"))
 
 
 def _last_error(complaints: list[str]) -> str:

@@ -6,15 +6,20 @@ import statistics
 import time
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 import nats.errors
 import nats.js.errors
-from msgspec import Struct
 from nats.js import api
 from trunkline_events import subjects
 from trunkline_events.connection import Connection, Unreachable
-from trunkline_events.jetstream import parse_time, stream_config
+from trunkline_events.stream import stream_config
+from trunkline_events.times import parse_time
+
+from trunkline.health.check import Check
+from trunkline.health.durability import durability_checks
+
+__all__ = ["Check", "bus_checks", "differences", "services"]
 
 OLDEST_SERVER = (2, 12)
 """The first nats-server that knows what our stream asks for (atomic batches)."""
@@ -38,15 +43,6 @@ _MUST_BE = (
     *("max_msgs", "max_bytes", "max_age", "max_msgs_per_subject"),
 )
 _UNLIMITED = (None, 0, -1)
-
-
-class Check(Struct, frozen=True):
-    """One thing looked at. `unknown`: it can't be seen from here; `next` says what to do about it."""
-
-    name: str
-    state: Literal["ok", "problem", "unknown"]
-    found: str
-    next: str = ""
 
 
 async def bus_checks(url: str) -> list[Check]:
@@ -94,7 +90,7 @@ async def _log(connection: Connection) -> list[Check]:
             *checks,
             Check("log", "problem", f"it does not answer ({type(error).__name__})", "see the server's log"),
         ]
-    return [*checks, _configured(info), _durability(info.config), await _clock(connection)]
+    return [*checks, _configured(info), *await durability_checks(connection, info), await _clock(connection)]
 
 
 def _configured(info: api.StreamInfo) -> Check:
@@ -117,23 +113,6 @@ def differences(config: api.StreamConfig) -> dict[str, Any]:
     if list(config.subjects or []) != list(wanted.subjects or []):
         wrong["subjects"] = config.subjects
     return wrong
-
-
-def _durability(config: api.StreamConfig) -> Check:
-    """How often the server syncs to disk is in its configuration file, and told to its system account only."""
-    copies = config.num_replicas or 1
-    if getattr(config, "persist_mode", None) == api.PersistMode.ASYNC:
-        return Check(
-            "durability", "problem", "the stream is written asynchronously", "make it with persist_mode default"
-        )
-    if copies > 1:
-        return Check("durability", "ok", f"{copies} copies of every event")
-    return Check(
-        "durability",
-        "unknown",
-        "one copy; whether it is synced to disk with each event can't be seen by a client",
-        "look for `sync_interval: always` in the server's configuration, or at the banner of `trunkline up`",
-    )
 
 
 async def _clock(connection: Connection) -> Check:
