@@ -5,14 +5,22 @@ import contextlib
 import os
 import signal
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import nats.errors
 import nats.js.errors
-from trunkline.embedded_config import find_binary, pick_port
+import trunkline
+from processes import Role, running
+from trunkline.client import Gateway
+from trunkline.embedded.config import find_binary, pick_port
+from trunkline.errors import TrunklineError
+from trunkline.health.bus import bus_checks
+from trunkline.health.check import Check
+from trunkline.host import ACTORS
 from trunkline_events.connection import Connection, Unreachable
+from trunkline_events.subjects import REQUESTS_BUCKET, SNAPSHOTS_BUCKET, STREAM
 
 CONFIG = Path(__file__).parents[1] / "deploy" / "cluster.conf"
 NAMES = ("n1", "n2", "n3")
@@ -37,19 +45,22 @@ class Cluster:
     def url_of(self, name: str, user: str = "actor:a") -> str:
         return f"nats://{user}@127.0.0.1:{self.ports[name]}"
 
-    def start(self, name: str) -> None:
-        """Start one server, on the folder and ports it always has."""
+    def environment(self, name: str, store: str) -> dict[str, str]:
+        """What deploy/cluster.conf takes from the environment of one server."""
         routes = ", ".join(f"nats-route://127.0.0.1:{port}" for port in self._cluster_ports.values())
-        environment = {
+        return {
             "TRUNKLINE_SERVER": name,
-            "TRUNKLINE_STORE": str(self._folder / name),
+            "TRUNKLINE_STORE": store,
             "TRUNKLINE_LISTEN": f"127.0.0.1:{self.ports[name]}",
             "TRUNKLINE_CLUSTER_LISTEN": f"127.0.0.1:{self._cluster_ports[name]}",
             "TRUNKLINE_ROUTES": f"[{routes}]",
             "TRUNKLINE_ACTOR_PASSWORD": "a",
             "TRUNKLINE_CLIENT_PASSWORD": "c",
-            "TRUNKLINE_ADMIN_PASSWORD": "s",
         }
+
+    def start(self, name: str) -> None:
+        """Start one server, on the folder and ports it always has."""
+        environment = self.environment(name, str(self._folder / name))
         with (self._folder / f"{name}.log").open("ab") as output:
             self.processes[name] = subprocess.Popen(
                 [find_binary(), "-c", str(self._config)], env=os.environ | environment, stderr=output, stdout=output
@@ -60,6 +71,9 @@ class Cluster:
         process = self.processes.pop(name)
         process.kill()
         process.wait()
+
+    def runs(self, name: str) -> bool:
+        return name in self.processes
 
     def pause(self, name: str) -> None:
         self.processes[name].send_signal(signal.SIGSTOP)
@@ -80,8 +94,7 @@ class Cluster:
             try:
                 js = connection.nats.jetstream(timeout=1)
                 await js.add_stream(name="PROBE", subjects=["trunkline.probe"], num_replicas=3)
-                await js.delete_stream("PROBE")
-                return True
+                return True  # it stays: nobody may delete a stream here
             finally:
                 await connection.close()
         return False
@@ -93,7 +106,7 @@ class Cluster:
             while True:
                 with contextlib.suppress(nats.errors.Error, nats.js.errors.Error, TimeoutError):
                     info = await js.stream_info(stream)
-                    if info.cluster and info.cluster.leader in self.processes:
+                    if info.cluster and info.cluster.leader and self.runs(info.cluster.leader):
                         return str(info.cluster.leader)
                 await asyncio.sleep(0.1)
 
@@ -106,9 +119,9 @@ class Cluster:
 
 
 @asynccontextmanager
-async def cluster_of_three(folder: Path) -> AsyncIterator[Cluster]:
+async def cluster_of_three(folder: Path, kit: type[Cluster] = Cluster) -> AsyncIterator[Cluster]:
     """A cluster that is ready for streams with three copies."""
-    cluster = Cluster(folder)
+    cluster = kit(folder)
     try:
         for name in NAMES:
             cluster.start(name)
@@ -116,3 +129,60 @@ async def cluster_of_three(folder: Path) -> AsyncIterator[Cluster]:
         yield cluster
     finally:
         cluster.stop()
+
+
+# -- what a gateway on such a cluster must do, however its servers are run ---------------------------------------------
+
+
+async def doctor(cluster: Cluster, *, until: Callable[[dict[str, Check]], bool]) -> dict[str, Check]:
+    """What the doctor finds, once it finds that."""
+    async with asyncio.timeout(READY_SECONDS):
+        while True:
+            found = {check.name: check for check in await bus_checks(cluster.url)}
+            if until(found):
+                return found
+            await asyncio.sleep(0.1)
+
+
+async def chats(gateway: Gateway, words: str) -> None:
+    """One chat, asked again until it is answered: without a leader there are no acknowledgements for some seconds."""
+    async with asyncio.timeout(READY_SECONDS):
+        while True:
+            with contextlib.suppress(TrunklineError):
+                assert (await gateway.chat.create("echo", words)).text == words
+                return
+
+
+async def check_that_a_gateway_outlives_any_server(cluster: Cluster, folder: Path) -> None:
+    """`TRUNKLINE_REPLICAS=3 trunkline run` on a whole cluster, without a follower, and without the leader."""
+    roles = Role(cluster.url, folder, "all", *ACTORS, environ={"TRUNKLINE_REPLICAS": "3"})
+    connection = await Connection.open(cluster.url, name="test")
+    try:
+        async with running(roles), trunkline.connect(cluster.url) as gateway:
+            await gateway.providers.register(id="scripted", kind="scripted", local=True)
+            await gateway.models.register(id="echo", provider="scripted", upstream="echo")
+            await chats(gateway, "whole")
+            streams = await connection.nats.jetstream().streams_info()
+            kept = {one.config.name: one.config.num_replicas for one in streams if one.config.storage == "file"}
+            assert set(kept) >= {STREAM, f"KV_{REQUESTS_BUCKET}", f"KV_{SNAPSHOTS_BUCKET}"}
+            assert set(kept.values()) == {3}
+            found = await doctor(cluster, until=lambda found: found["copies"].state == "ok")
+            assert "3 copies of every event" in found["copies"].found
+            assert {found[name].state for name in ("durability", "disk", "permissions", "log", "actors")} == {"ok"}
+
+            leader = await cluster.leader(connection, STREAM)
+            for victim, words in ((next(name for name in NAMES if name != leader), "a follower"), (leader, "a leader")):
+                cluster.kill(victim)
+                await chats(gateway, f"without {words}")
+                found = await doctor(cluster, until=lambda found: "copies" in found)
+                assert found["copies"].state == "problem"
+                assert f"{victim} does not answer" in found["copies"].found
+                assert found["durability"].state == "ok"
+                cluster.start(victim)
+                await doctor(cluster, until=lambda found: "copies" in found and found["copies"].state == "ok")
+            await chats(gateway, "whole again")
+            log = await gateway.log()
+            ended = [event async for event in log.read() if event.type == "thread.usage-recorded.v1"]
+            assert len({event.id for event in ended}) == len(ended) >= 4
+    finally:
+        await connection.close()

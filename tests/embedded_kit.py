@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 from trunkline.embedded import EmbeddedServer
-from trunkline.embedded_config import render_config
-from trunkline.embedded_errors import (
+from trunkline.embedded.config import render_config
+from trunkline.embedded.errors import (
     EmbeddedServerError,
 )
 
@@ -43,6 +43,14 @@ def small_disk(folder: Path, options: str) -> Iterator[Path]:
         yield folder
     finally:
         subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def fill(file: Path, *, leave: int) -> None:
+    """Take all of the file's disk but so many bytes."""
+    disk = os.statvfs(file.parent)
+    with contextlib.suppress(OSError), file.open("wb", buffering=0) as sink:
+        for _ in range((disk.f_bavail * disk.f_frsize - leave) // 4096 + (leave == 0)):
+            sink.write(bytes(4096))
 
 
 @contextlib.contextmanager

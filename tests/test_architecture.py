@@ -29,8 +29,24 @@ ORDER = list(LAYERS)
 
 # The modules and packages that may do I/O, by layer; everything else below services is pure.
 SHELLS = {
-    "trunkline_events": {"acks", "connection", "follower", "jetstream", "log", "memory", "quick", "recorder", "tasks"},
-    "trunkline_projections": {"runner", "snapshots"},
+    "trunkline_events": {
+        "acks",
+        "connection",
+        "direct",
+        "follower",
+        "jetstream",
+        "log",
+        "loop_thread",
+        "memory",
+        "quick",
+        "recorder",
+        "tasks",
+        "upstream",
+        "upstream_bus",
+        "stream",
+        "writer",
+    },
+    "trunkline_projections": {"runner", "snapshots", "sql_view", "sql_postgres", "sql_projection"},
     "trunkline_actors": {
         *("shell", "mailbox", "micro", "bus", "runtime", "supervisor", "commands"),  # what every actor stands on
         *("router", "courier", "inflight", "idempotency"),  # routing a request

@@ -1,6 +1,7 @@
 """The embedded nats-server against the real binary: real processes, real signals, real folders."""
 
 import asyncio
+import json
 import os
 import random
 import signal
@@ -9,14 +10,17 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import nats
+import nats.errors
 import pytest
 from embedded_kit import config, eventually, listening, owner_process, runs, script
 from trunkline.embedded import EmbeddedServer
-from trunkline.embedded_config import quote
-from trunkline.embedded_errors import (
+from trunkline.embedded.config import REPORT, REPORTER, quote
+from trunkline.embedded.errors import (
     GaveUpError,
     ServerExitedError,
 )
+from trunkline.health.report import read_report
+from trunkline_events.connection import Connection
 
 
 @pytest.fixture
@@ -76,6 +80,20 @@ async def test_start_returns_soon_with_jetstream_ready(tmp_path: Path) -> None:
         await client.close()
 
 
+async def test_the_only_user_may_ask_for_the_servers_report_and_do_nothing_else(embedded: EmbeddedServer) -> None:
+    reporter = await Connection.open(f"nats://{REPORTER}:{REPORTER}@127.0.0.1:{embedded.port}", name="test")
+    try:
+        told = read_report(json.loads((await reporter.nats.request(REPORT, timeout=2)).data))
+        assert told is not None
+        assert told.sync_always
+        assert told.store.startswith(str(embedded.store))
+        for subject in ("$JS.API.INFO", "$SYS.REQ.SERVER.PING.CONNZ", "trunkline.chat"):
+            with pytest.raises((TimeoutError, nats.errors.Error)):
+                await reporter.nats.request(subject, timeout=0.1)
+    finally:
+        await reporter.close()
+
+
 async def test_port_0_picks_a_free_port_for_each_server(tmp_path: Path) -> None:
     async with EmbeddedServer(store=tmp_path / "a", port=0) as a, EmbeddedServer(store=tmp_path / "b", port=0) as b:
         assert a.port != b.port
@@ -88,7 +106,9 @@ async def test_the_server_gets_a_memory_limit_and_none_of_our_environment(
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "secret")
     async with EmbeddedServer(store=tmp_path, port=0, memory_limit="512MiB") as server:
-        assert Path(f"/proc/{server.pid}/environ").read_bytes() == b"GOMEMLIMIT=512MiB\0"
+        assert Path(f"/proc/{server.pid}/environ").read_bytes() == (
+            b"GOMEMLIMIT=512MiB\0TRUNKLINE_MAX_FILE_STORE=1PB\0"
+        )
 
 
 async def test_starting_twice_is_a_mistake_said_aloud(embedded: EmbeddedServer) -> None:

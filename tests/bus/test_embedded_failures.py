@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pytest
 from embedded_kit import eventually, listening, owner_process, runs, script, small_disk, start_error
-from trunkline import embedded_process
-from trunkline.embedded import EmbeddedServer
-from trunkline.embedded_config import find_binary, pick_port
-from trunkline.embedded_errors import (
+from trunkline.embedded import EmbeddedServer, process
+from trunkline.embedded.config import find_binary, pick_port
+from trunkline.embedded.errors import (
     BinaryMissingError,
     DiskFullError,
     EmbeddedServerError,
@@ -104,7 +103,7 @@ async def test_an_orphan_that_does_not_end_is_named_not_killed(tmp_path: Path, m
         owner.kill()
         owner.wait()
         with pytest.raises(StoreInUseError) as caught:
-            await embedded_process.StoreLock.acquire(tmp_path, orphan_seconds=0.05)
+            await process.StoreLock.acquire(tmp_path, orphan_seconds=0.05)
         assert caught.value.pid == orphan
         assert runs(orphan)
         os.kill(orphan, signal.SIGCONT)

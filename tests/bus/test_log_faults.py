@@ -1,25 +1,23 @@
-"""The log on JetStream while servers die, connections break and strangers write: nothing lost, nothing twice."""
+"""The log on JetStream while connections break, readers dawdle and strangers write: nothing lost, nothing twice."""
 
 import asyncio
 import contextlib
-import os
-import signal
-import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import nats.errors
 import nats.js.errors
 import pytest
+from logs import Heard, an_event, open_log
 from msgspec import structs
 from nats.aio.client import Msg
 from trunkline.embedded import EmbeddedServer
 from trunkline_events import headers, jetstream
-from trunkline_events.circuit import Reset
 from trunkline_events.connection import Connection
 from trunkline_events.envelope import NewEvent, RecordedEvent, Unknown
 from trunkline_events.jetstream import JetStreamLog
 from trunkline_events.log import Appended, Conflict, LogUnavailable, Scope
+from trunkline_events.stream import stream_config
 from trunkline_events.subjects import STREAM
 
 CIRCUITS = Scope(("circuit",))
@@ -38,17 +36,16 @@ async def connection(server: EmbeddedServer) -> AsyncIterator[Connection]:
     await opened.close()
 
 
+BOTH_WAYS = pytest.mark.parametrize("log", [True, False], ids=["grouped", "single"], indirect=True)
+"""With and without group commit, where the way of appending may matter."""
+
+
 @pytest.fixture
-async def log(connection: Connection) -> AsyncIterator[JetStreamLog]:
-    opened = await JetStreamLog.open(connection)
+async def log(connection: Connection, request: pytest.FixtureRequest) -> AsyncIterator[JetStreamLog]:
+    opened = await open_log(connection, group_commit=getattr(request, "param", True))
     yield opened
     with contextlib.suppress(nats.errors.Error):
         await opened.close()
-
-
-def an_event(name: str, aggregate: str = "a") -> NewEvent:
-    body = Reset(provider=aggregate, reason=name)
-    return NewEvent(id=name, category="circuit", aggregate=aggregate, body=body, time=time.time(), actor="test")
 
 
 async def keep(log: JetStreamLog, event: NewEvent) -> Appended:
@@ -60,27 +57,6 @@ async def keep(log: JetStreamLog, event: NewEvent) -> Appended:
             continue
 
 
-class Heard:
-    """What a follower was told."""
-
-    def __init__(self) -> None:
-        self.events: list[RecordedEvent] = []
-        self.gate = asyncio.Event()
-        self.gate.set()
-        self._more = asyncio.Condition()
-
-    async def __call__(self, event: RecordedEvent) -> None:
-        await self.gate.wait()
-        async with self._more:
-            self.events.append(event)
-            self._more.notify_all()
-
-    async def until(self, count: int) -> list[str]:
-        async with asyncio.timeout(20), self._more:
-            await self._more.wait_for(lambda: len(self.events) >= count)
-        return [event.id for event in self.events]
-
-
 async def check(log: JetStreamLog, heard: Heard, appended: dict[str, Appended]) -> None:
     """What was acknowledged is in the log, once, where it was said to be, and the follower was told all of it."""
     stored = [event async for event in log.read(scope=CIRCUITS)]
@@ -90,40 +66,7 @@ async def check(log: JetStreamLog, heard: Heard, appended: dict[str, Appended]) 
     assert heard.events == stored
 
 
-async def test_nothing_is_lost_or_told_twice_when_the_server_is_killed(
-    server: EmbeddedServer, log: JetStreamLog
-) -> None:
-    heard, appended = Heard(), {}
-    follower = await log.follow(heard, scope=CIRCUITS)
-    for number in range(60):
-        name = f"e{number}"
-        if number in (20, 40):
-            assert server.pid is not None
-            os.kill(server.pid, signal.SIGKILL)
-        appended[name] = await keep(log, an_event(name, f"a{number % 3}"))
-    await check(log, heard, appended)
-    await follower.stop()
-
-
-async def test_appends_in_flight_as_the_server_is_killed_are_stored_once_or_said_to_be_unavailable(
-    server: EmbeddedServer, log: JetStreamLog
-) -> None:
-    heard = Heard()
-    follower = await log.follow(heard, scope=CIRCUITS)
-    events = [an_event(f"e{n}", f"a{n % 5}") for n in range(200)]
-    appends = [asyncio.create_task(log.append(event)) for event in events]
-    await heard.until(1)
-    assert server.pid is not None
-    os.kill(server.pid, signal.SIGKILL)
-    outcomes = await asyncio.gather(*appends, return_exceptions=True)
-    assert all(isinstance(one, Appended | LogUnavailable) for one in outcomes), outcomes
-    appended = {event.id: await keep(log, event) for event in events}
-    for event, outcome in zip(events, outcomes, strict=True):
-        assert not isinstance(outcome, Appended) or outcome.sequence == appended[event.id].sequence
-    await check(log, heard, appended)
-    await follower.stop()
-
-
+@BOTH_WAYS
 async def test_nothing_is_lost_or_told_twice_when_the_connection_breaks(
     connection: Connection, log: JetStreamLog
 ) -> None:
@@ -159,13 +102,18 @@ async def test_a_log_whose_connection_is_closed_is_unavailable_at_once(
         await JetStreamLog.open(connection)
 
 
+@BOTH_WAYS
 async def test_a_follower_that_is_slow_loses_nothing(log: JetStreamLog) -> None:
-    heard = Heard()
-    heard.gate.clear()
-    follower = await log.follow(heard, scope=CIRCUITS)
+    heard, gate = Heard(), asyncio.Event()
+
+    async def dawdle(event: RecordedEvent) -> None:
+        await gate.wait()
+        await heard(event)
+
+    follower = await log.follow(dawdle, scope=CIRCUITS)
     events = [an_event(f"e{n}", f"a{n % 5}") for n in range(2000)]
     outcomes = await asyncio.gather(*(keep(log, event) for event in events))
-    heard.gate.set()
+    gate.set()
     await check(log, heard, {event.id: one for event, one in zip(events, outcomes, strict=True)})
     await follower.stop()
 
@@ -276,7 +224,7 @@ async def test_a_stream_that_its_operator_has_changed_is_used_as_it_is(
     connection: Connection, log: JetStreamLog
 ) -> None:
     js = connection.nats.jetstream()
-    await js.update_stream(jetstream.stream_config(), description="ours")
+    await js.update_stream(stream_config(), description="ours")
     again = await JetStreamLog.open(connection)
     assert await again.append(an_event("e1")) == Appended(1)
     assert (await js.stream_info(STREAM)).config.description == "ours"

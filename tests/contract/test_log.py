@@ -5,9 +5,13 @@ import time
 
 import pytest
 from logs import an_event, append, ids
+from msgspec import structs
+from trunkline.embedded.config import MAX_PAYLOAD
 from trunkline_events.circuit import Reset
+from trunkline_events.codec import CODEC
 from trunkline_events.envelope import NewEvent, RecordedEvent
-from trunkline_events.log import Appended, Conflict, Log, Scope, load
+from trunkline_events.log import Appended, Conflict, Log, Scope, TooLarge, load
+from trunkline_events.memory import MemoryLog
 
 ODD_IDS = ["gpt-4.1", "meta/llama", "é模😀", "a b", "*", ">", "=2E", "x" * 128]
 
@@ -89,6 +93,39 @@ async def test_many_appends_in_flight_are_all_kept_each_at_its_own_place(log: Lo
     assert stored == {one.sequence: event.id for one, event in zip(appended, events, strict=True)}
 
 
+async def test_an_event_that_is_too_large_is_refused_with_both_sizes_and_stores_nothing(log: Log) -> None:
+    if isinstance(log, MemoryLog):
+        pytest.skip("this one holds whatever memory does")
+    await append(log, "a1")
+    with pytest.raises(TooLarge) as caught:
+        await log.append(of_size(MAX_PAYLOAD + 1), 1)
+    assert caught.value.size > caught.value.limit > MAX_PAYLOAD // 2
+    for number in (caught.value.size, caught.value.limit):
+        assert f"{number:,}" in str(caught.value)
+    assert await log.append(an_event("a2"), 1) == Appended(2)
+    assert await ids(log.read()) == ["a1", "a2"]
+
+
+async def test_an_event_just_small_enough_is_stored(log: Log) -> None:
+    """Headers as long as they come included: what the limit lets through, the server takes."""
+    if isinstance(log, MemoryLog):
+        pytest.skip("this one holds whatever memory does")
+    long = {"cause": "é" * 128, "aggregate": "模" * 42}
+    with pytest.raises(TooLarge) as caught:
+        await log.append(structs.replace(of_size(MAX_PAYLOAD), **long), 0)
+    fits = MAX_PAYLOAD - (caught.value.size - caught.value.limit)
+    with pytest.raises(TooLarge):
+        await log.append(structs.replace(of_size(fits + 1), **long), 0)
+    assert await log.append(structs.replace(of_size(fits), **long), 0) == Appended(1)
+
+
+def of_size(size: int) -> NewEvent:
+    """An event whose body takes so many bytes."""
+    event = an_event("large")
+    empty = len(CODEC.encode(Reset(provider="a", reason="")))
+    return structs.replace(event, body=Reset(provider="a", reason="x" * (size - empty)))
+
+
 # -- reading
 
 
@@ -110,6 +147,15 @@ async def test_an_aggregates_last_event_is_read_alone(log: Log) -> None:
     assert last is not None
     assert (last.id, last.sequence, last.subject) == ("a2", 2, "trunkline.log.circuit.a")
     assert await log.last("model", "a") is None
+
+
+@pytest.mark.parametrize("aggregate", ["a", *ODD_IDS])
+async def test_a_glance_at_an_aggregate_sees_its_last_event(log: Log, aggregate: str) -> None:
+    assert await log.glance("circuit", aggregate) is None
+    await append(log, "a1", "a2", aggregate=aggregate)
+    await append(log, "b1", aggregate="b")
+    assert await log.glance("circuit", aggregate) == await log.last("circuit", aggregate) == await log.get(2)
+    assert await log.glance("model", aggregate) is None
 
 
 async def test_an_event_is_found_by_its_sequence(log: Log) -> None:

@@ -2,12 +2,14 @@
 
 import asyncio
 import time
+from collections.abc import Awaitable
 
 import pytest
 from logs import Heard, an_event, append, within
 from trunkline_events.circuit import Reset
 from trunkline_events.envelope import NewEvent, RecordedEvent, Unknown
-from trunkline_events.log import Log, Scope, load
+from trunkline_events.log import Log, LogUnavailable, Scope, load
+from trunkline_events.log_waiting import FollowerStopped
 
 
 async def test_a_follower_is_told_what_was_there_and_what_comes(log: Log) -> None:
@@ -122,6 +124,92 @@ async def test_a_follower_that_was_stopped_is_told_nothing_more(log: Log) -> Non
     await within(witness, sequence)
     assert heard.ids == ["a1"]
     await witness.stop()
+
+
+async def test_who_waits_for_a_sequence_is_told_when_the_follower_is_stopped(log: Log) -> None:
+    follower = await log.follow(Heard())
+    await within(follower, await append(log, "a1"))
+    waiting = [asyncio.create_task(follower.reached(sequence)) for sequence in (2, 5)]
+    await asyncio.sleep(0)
+    await follower.stop()
+    for task, sequence in zip(waiting, (2, 5), strict=True):
+        with pytest.raises(LogUnavailable, match=f"at 1, before {sequence}"):
+            await asyncio.wait_for(task, 5)
+    with pytest.raises(FollowerStopped) as caught:
+        await follower.reached(3)
+    assert caught.value.position == 1
+    await within(follower, 1)
+    await within(follower)
+
+
+async def test_who_waits_to_be_caught_up_is_told_when_the_follower_is_stopped(log: Log) -> None:
+    async def forever(_event: RecordedEvent) -> None:
+        await asyncio.Event().wait()
+
+    await append(log, "a1")
+    follower = await log.follow(forever)
+    waiting = asyncio.create_task(follower.caught_up())
+    await asyncio.sleep(0)
+    await follower.stop()
+    with pytest.raises(FollowerStopped):
+        await asyncio.wait_for(waiting, 5)
+    with pytest.raises(FollowerStopped):
+        await follower.caught_up()
+
+
+async def test_a_handler_may_stop_its_follower(log: Log) -> None:
+    heard: list[str] = []
+    stopped = asyncio.Event()
+
+    async def once(event: RecordedEvent) -> None:
+        heard.append(event.id)
+        await follower.stop()
+        stopped.set()
+
+    follower = await log.follow(once)
+    await append(log, "a1", "a2")
+    await asyncio.wait_for(stopped.wait(), 5)
+    witness = Heard()
+    other = await log.follow(witness)
+    await append(log, "a3")
+    await witness.until(3)
+    assert heard == ["a1"]
+    await other.stop()
+
+
+async def test_a_handler_whose_own_wait_is_cancelled_is_told_of_the_next_event(log: Log) -> None:
+    heard: list[str] = []
+
+    async def cancelled(event: RecordedEvent) -> None:
+        heard.append(event.id)
+        await asyncio.sleep(0)
+        raise asyncio.CancelledError
+
+    follower = await log.follow(cancelled)
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, _context: None)
+    await within(follower, await append(log, "a1", "a2"))
+    assert heard == ["a1", "a2"]
+    await follower.stop()
+
+
+async def test_handlers_that_return_and_handlers_that_wait_keep_their_order(log: Log) -> None:
+    heard: list[str] = []
+
+    def now_and_then(event: RecordedEvent) -> Awaitable[None] | None:
+        async def late() -> None:
+            await asyncio.sleep(0.001)
+            heard.append(event.id)
+
+        if event.sequence % 3:
+            heard.append(event.id)
+            return None
+        return late()
+
+    follower = await log.follow(now_and_then)
+    names = [f"e{n}" for n in range(30)]
+    await within(follower, await append(log, *names))
+    assert heard == names
+    await follower.stop()
 
 
 async def test_followers_are_told_the_same_in_the_same_order_while_many_append(log: Log) -> None:

@@ -71,22 +71,6 @@ def test_a_fold_takes_every_event_of_its_categories(fold: Fold[Any]) -> None:
     folded(fold, events_for(fold))
 
 
-def fold_of(state: Any) -> Fold[Any]:
-    return Fold(name="f", categories=(), state=state, initial=dict, step=lambda state, _: state)
-
-
-def test_the_schema_of_a_fold_is_that_of_its_states_shape() -> None:
-    first = msgspec.defstruct("State", [("a", int)])
-    same = msgspec.defstruct("State", [("a", int)])
-    more = msgspec.defstruct("State", [("a", int), ("b", int, 0)])
-    other = msgspec.defstruct("State", [("a", str)])
-    inner = msgspec.defstruct("Outer", [("a", dict[str, more])])  # type: ignore[valid-type]
-    schemas = [fold_of(state).schema() for state in (first, more, other, inner)]
-    assert len(set(schemas)) == 4
-    assert fold_of(same).schema() == schemas[0]
-    assert GATEWAY.schema() == GATEWAY.schema() != ATTEMPTS.schema()
-
-
 # -- the registry
 
 M, P = a_model("m"), a_provider("p")

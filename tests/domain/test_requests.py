@@ -224,4 +224,6 @@ def test_no_route_makes_parsing_raise(route: dict[str, Any]) -> None:
 @given(JSON)
 def test_no_json_at_all_makes_parsing_raise(value: Any) -> None:
     for parse in PARSERS:
-        refused(parse(msgspec.json.encode(value)), None)
+        parsed = parse(msgspec.json.encode(value))
+        assert isinstance(parsed, Refused)
+        assert parsed.code == "invalid_request"

@@ -1,79 +1,62 @@
 """The one loop that decides and appends: given a log, when a command is carried out, then it is kept once."""
 
 import asyncio
-from collections.abc import AsyncGenerator
 
 import pytest
 from given import NOON
-from trunkline_actors.shell import MAX_CONFLICTS, Command, Decided, Shell
+from trunkline_actors.shell import ID_KNOWN, MAX_CONFLICTS, Command, Decided, Shell
 from trunkline_events.circuit import CallFailed, CircuitFact, Reset
 from trunkline_events.envelope import Event, NewEvent, RecordedEvent
 from trunkline_events.log import (
-    ALL,
     Appended,
     Conflict,
-    Follower,
-    Handler,
     Log,
     LogError,
     LogRefused,
     LogUnavailable,
-    Scope,
+    TooLarge,
     load,
 )
 from trunkline_events.memory import MemoryLog
 from trunkline_events.refusal import Refused
 
 
-class Unsteady:
-    """A log that fails some appends before it takes them, or loses the acknowledgements of some that it took."""
+class Unsteady(MemoryLog):
+    """A log that fails some appends before it takes them, or loses the acknowledgements of some that it took.
 
-    def __init__(self, log: Log, *errors: LogError, lost: int = 0, blind: int = 0) -> None:
-        self._log, self._errors, self._lost, self._blind = log, list(errors), lost, blind
+    `forgets`: it no longer knows by their ids what it has, as the real one does after its duplicate window.
+    """
+
+    def __init__(self, *errors: LogError, lost: int = 0, blind: int = 0, forgets: bool = False) -> None:
+        super().__init__()
+        self._errors, self._lost, self._blind, self._forgets = list(errors), lost, blind, forgets
         self.appends = 0
 
     async def append(self, event: NewEvent, expected: int | None = None) -> Appended:
         self.appends += 1
         if self._errors:
             raise self._errors.pop(0)
-        appended = await self._log.append(event, expected)
+        appended = await super().append(event, expected)
+        if self._forgets:
+            self._ids.clear()
         if self._lost:
             self._lost -= 1
             raise LogUnavailable("the acknowledgement got lost")
         return appended
 
-    async def last(self, category: str, aggregate: str) -> RecordedEvent | None:
-        return await self._log.last(category, aggregate)
-
     async def get(self, sequence: int) -> RecordedEvent | None:
         if self._blind:
             self._blind -= 1
             return None
-        return await self._log.get(sequence)
-
-    async def end(self, scope: Scope = ALL) -> int:
-        return await self._log.end(scope)
-
-    def read(
-        self, after: int = 0, *, scope: Scope = ALL, since: float | None = None
-    ) -> AsyncGenerator[RecordedEvent, None]:
-        return self._log.read(after, scope=scope, since=since)
-
-    async def follow(
-        self, handler: Handler, after: int = 0, *, scope: Scope = ALL, since: float | None = None
-    ) -> Follower:
-        return await self._log.follow(handler, after, scope=scope, since=since)
-
-    async def aggregates(self, category: str) -> list[str]:
-        return await self._log.aggregates(category)
+        return await super().get(sequence)
 
 
 class Counters:
     """A `Source`: failures in a row of a circuit, remembered until somebody asks for what is fresh."""
 
-    def __init__(self, log: Log, *, locks: bool = True) -> None:
+    def __init__(self, log: Log, *, locks: bool = True, bound: bool = True) -> None:
         self._log = log
-        self._locks = locks
+        self._locks, self._bound = locks, bound
         self._known: dict[str, tuple[int, int]] = {}
         self._lock = asyncio.Lock()
         self.asked = 0
@@ -82,6 +65,8 @@ class Counters:
         return self._lock if self._locks else None
 
     async def load(self, aggregate: str, *, fresh: bool) -> tuple[int, int | None, bool]:
+        if not self._bound:
+            return 0, None, False
         if aggregate in self._known and not fresh:
             return (*self._known[aggregate], True)
         self.asked += 1
@@ -190,37 +175,61 @@ async def test_a_decision_that_was_made_before_is_answered_with_the_event_that_i
     assert await failures(log) == [1]
 
 
-async def test_an_append_whose_acknowledgement_was_lost_is_found_again_by_its_id(log: MemoryLog) -> None:
-    unsteady = Unsteady(log, lost=1, blind=1)
+async def test_an_append_whose_acknowledgement_was_lost_is_found_again_by_its_id() -> None:
+    unsteady = Unsteady(lost=1, blind=1)
     decided = await shell_on(unsteady).execute(Counters(unsteady), count("a", persistent=True))
     assert decided == Decided(CallFailed(provider="p", failure="timeout", failures=1), 1, duplicate=True)
-    assert await failures(log) == [1]
+    assert await failures(unsteady) == [1]
 
 
-async def test_a_command_gives_up_after_so_many_lost_races(log: MemoryLog) -> None:
-    unsteady = Unsteady(log, *(Conflict("s", 0) for _ in range(MAX_CONFLICTS)))
-    refused = await shell_on(unsteady).execute(Counters(log), count("a"))
+async def test_a_lost_acknowledgement_is_resolved_even_when_the_log_knows_the_id_no_longer() -> None:
+    unsteady = Unsteady(lost=1, forgets=True)
+    times = iter([1000.0, 1000.0, 1000.0 + 2 * ID_KNOWN])
+    shell = Shell(unsteady, lambda: next(times, 1000.0 + 2 * ID_KNOWN))
+    unbound = Counters(unsteady, locks=False, bound=False)
+    decided = await shell.execute(unbound, count("a", persistent=True))
+    assert decided == Decided(CallFailed(provider="p", failure="timeout", failures=1), 1, duplicate=True)
+    assert await failures(unsteady) == [1]
+
+
+async def test_after_long_trouble_what_was_never_stored_is_appended_after_all() -> None:
+    unsteady = Unsteady(LogUnavailable("away"), forgets=True)
+    times = iter([1000.0, 1000.0, 1000.0 + 2 * ID_KNOWN])
+    shell = Shell(unsteady, lambda: next(times, 1000.0 + 2 * ID_KNOWN))
+    decided = await shell.execute(Counters(unsteady), count("a", persistent=True))
+    assert isinstance(decided, Decided)
+    assert not decided.duplicate
+
+
+async def test_an_event_that_is_too_large_is_refused() -> None:
+    refused = await shell_on(Unsteady(TooLarge("a", 9, 8))).execute(Counters(Unsteady()), count("a"))
+    assert isinstance(refused, Refused)
+    assert refused.code == "invalid_request"
+    assert "keep less in it" in refused.message
+
+
+async def test_a_command_gives_up_after_so_many_lost_races() -> None:
+    unsteady = Unsteady(*(Conflict("s", 0) for _ in range(MAX_CONFLICTS)))
+    refused = await shell_on(unsteady).execute(Counters(unsteady), count("a"))
     assert isinstance(refused, Refused)
     assert refused.code == "unavailable"
     assert unsteady.appends == MAX_CONFLICTS
 
 
-async def test_a_command_that_must_not_get_lost_never_gives_up_a_race(log: MemoryLog) -> None:
-    unsteady = Unsteady(log, *(Conflict("s", 0) for _ in range(MAX_CONFLICTS + 3)))
-    decided = await shell_on(unsteady).execute(Counters(log), count("a", persistent=True))
+async def test_a_command_that_must_not_get_lost_never_gives_up_a_race() -> None:
+    unsteady = Unsteady(*(Conflict("s", 0) for _ in range(MAX_CONFLICTS + 3)))
+    decided = await shell_on(unsteady).execute(Counters(unsteady), count("a", persistent=True))
     assert isinstance(decided, Decided)
 
 
 @pytest.mark.parametrize("error", [LogUnavailable("away"), LogRefused(10047, "no disk")])
-async def test_trouble_with_the_log_is_the_callers_unless_the_command_must_not_get_lost(
-    log: MemoryLog, error: LogError
-) -> None:
+async def test_trouble_with_the_log_is_the_callers_unless_the_command_must_not_get_lost(error: LogError) -> None:
+    unsteady = Unsteady(error, error, error)
     with pytest.raises(type(error)):
-        await shell_on(Unsteady(log, error)).execute(Counters(log), count("a"))
-    unsteady = Unsteady(log, error, error)
-    decided = await shell_on(unsteady).execute(Counters(log), count("a", persistent=True))
+        await shell_on(unsteady).execute(Counters(unsteady), count("a"))
+    decided = await shell_on(unsteady).execute(Counters(unsteady), count("a", persistent=True))
     assert isinstance(decided, Decided)
-    assert await failures(log) == [1]
+    assert await failures(unsteady) == [1]
 
 
 @pytest.mark.parametrize("locks", [True, False])
@@ -244,5 +253,5 @@ async def test_the_same_command_from_many_shells_is_kept_once(log: MemoryLog) ->
 
 async def test_a_log_error_says_what_to_do_next() -> None:
     assert "decide again" in str(Conflict("s", 3))
-    assert "check the server's disk" in str(LogRefused(10047, "no disk"))
+    assert "free some space" in str(LogRefused(10047, "no disk"))
     assert Reset(provider="p").reason is None

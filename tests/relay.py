@@ -1,0 +1,60 @@
+"""A TCP relay before a server, which can lose what the server says: for acknowledgements that never arrive."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+
+class Relay:
+    """Passes bytes both ways. While `deaf`, what comes from the server is dropped; `cut` ends every connection."""
+
+    def __init__(self, port: int) -> None:
+        self._to = port
+        self.deaf = False
+        self.passed = asyncio.Event()
+        """Set whenever something passed from a client to the server."""
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._server: asyncio.Server
+
+    @property
+    def url(self) -> str:
+        return f"nats://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+
+    async def start(self) -> None:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_connection("127.0.0.1", self._to)
+        self._writers |= {writer, back}
+        with contextlib.suppress(ConnectionError):
+            await asyncio.gather(self._pass(reader, back, to_server=True), self._pass(there, writer, to_server=False))
+
+    async def _pass(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, *, to_server: bool) -> None:
+        while data := await source.read(65536):
+            if to_server or not self.deaf:
+                sink.write(data)
+                await sink.drain()
+            if to_server:
+                self.passed.set()
+        sink.close()
+
+    def cut(self) -> None:
+        for writer in self._writers:
+            writer.close()
+        self._writers.clear()
+
+    async def stop(self) -> None:
+        self._server.close()
+        self.cut()
+        await asyncio.sleep(0)
+
+
+@asynccontextmanager
+async def relay_to(port: int) -> AsyncIterator[Relay]:
+    relay = Relay(port)
+    await relay.start()
+    try:
+        yield relay
+    finally:
+        await relay.stop()
