@@ -10,7 +10,9 @@ from typing import Any
 import msgspec
 from given import NOON, chat
 from hypothesis import strategies as st
+from trunkline.benchmark import history
 from trunkline_events.circuit import CallFailed
+from trunkline_events.connection import Connection
 from trunkline_events.envelope import RecordedEvent, Unknown
 from trunkline_events.thread import (
     Aborted,
@@ -301,3 +303,12 @@ def histories(draw: st.DrawFn) -> list[RecordedEvent]:
         )
         events.append(event)
     return events
+
+
+async def fill(url: str, count: int, seed: int = 7) -> int:
+    """Put a history of about `count` events into the log; the sequence of its last event."""
+    connection = await Connection.open(url, name="test")
+    try:
+        return await history.fill(connection, history.history(count, seed))
+    finally:
+        await connection.close()

@@ -39,6 +39,7 @@ SHELLS = {
         "loop_thread",
         "memory",
         "quick",
+        "reading",
         "recorder",
         "tasks",
         "upstream",
@@ -52,7 +53,7 @@ SHELLS = {
         *("router", "courier", "inflight", "idempotency"),  # routing a request
         *("provider", "answers", "adapters", "fleet"),  # running an attempt
         *("registrar", "readers", "threads", "keeper", "lease"),
-        *("claims", "ledger", "snapshots"),  # what a process remembers, and keeps in the bus
+        *("bucket", "claims", "ledger", "snapshots"),  # what a process remembers, and keeps in the bus
     },
 }
 

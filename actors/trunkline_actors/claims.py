@@ -20,6 +20,8 @@ from trunkline_events.connection import Connection
 from trunkline_events.log import LogError, LogRefused, LogUnavailable
 from trunkline_events.subjects import REQUESTS_BUCKET
 
+from trunkline_actors.bucket import open_bucket
+
 log = structlog.get_logger()
 
 KEPT_SECONDS = 24 * 3600.0
@@ -83,7 +85,7 @@ class Claims:
         acks = Acks(connection)
         try:
             await acks.open()
-            return cls(await js.create_key_value(config), acks)
+            return cls(await open_bucket(js, config), acks)
         except (nats.errors.Error, nats.js.errors.Error, TimeoutError) as error:
             raise LogUnavailable(f"JetStream does not answer ({error}); enable it on the server") from error
 

@@ -10,6 +10,7 @@ from nats.js.kv import KeyValue
 from trunkline_events.subjects import LEASES_BUCKET
 from trunkline_events.tasks import end_task
 
+from trunkline_actors.bucket import open_bucket
 from trunkline_actors.runtime import Runtime
 
 log = structlog.get_logger()
@@ -54,7 +55,7 @@ class Lease:
             storage=api.StorageType.MEMORY,
             replicas=self._runtime.replicas,  # or leadership would die with one server
         )
-        return await js.create_key_value(config)
+        return await open_bucket(js, config)
 
     async def _go_on(self) -> None:
         while True:

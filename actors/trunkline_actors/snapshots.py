@@ -15,6 +15,8 @@ from nats.nuid import NUID
 from trunkline_events.connection import Connection
 from trunkline_events.subjects import SNAPSHOTS_BUCKET
 
+from trunkline_actors.bucket import open_bucket
+
 log = structlog.get_logger()
 
 _TROUBLE = (nats.errors.Error, nats.js.errors.Error, TimeoutError)
@@ -27,7 +29,6 @@ LARGEST = 64 * 1024 * 1024
 """Bytes of a snapshot, compressed; a larger one is not kept."""
 LARGEST_UNPACKED = 1024 * 1024 * 1024
 _MARKER_SECONDS = 60
-_OTHER_CONFIGURATION = 10058
 
 
 class _Kept(msgspec.Struct, frozen=True, array_like=True):
@@ -56,12 +57,7 @@ class KvSnapshots:
         config = api.KeyValueConfig(bucket=SNAPSHOTS_BUCKET, history=1, replicas=replicas, ttl=KEPT_FOR)
         js = self._nats.jetstream(timeout=5)
         try:
-            try:
-                self._bucket = await js.create_key_value(config)
-            except nats.js.errors.BadRequestError as error:
-                if error.err_code != _OTHER_CONFIGURATION:
-                    raise
-                self._bucket = await js.key_value(SNAPSHOTS_BUCKET)  # an operator's, or an older version's
+            self._bucket = await open_bucket(js, config)
         except _TROUBLE as error:
             log.warning("snapshots.unavailable", error=type(error).__name__)
 

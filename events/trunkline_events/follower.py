@@ -15,7 +15,6 @@ import inspect
 import itertools
 from collections import deque
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
 from typing import Any
 
 import nats.errors
@@ -55,19 +54,13 @@ class StreamFollower:
     """
 
     def __init__(
-        self,
-        connection: Connection,
-        decode: Decode,
-        handler: Handler,
-        filters: list[str],
-        after: int,
-        since: float | None,
+        self, connection: Connection, decode: Decode, handler: Handler, filters: list[str], after: int
     ) -> None:
         self._connection = connection
         self._nats = connection.nats
         self._js = connection.nats.jetstream(timeout=5)
         self._decode, self._handler, self._filters = decode, handler, filters
-        self._after, self._since = after, since
+        self._after = after
         self.nothing_to_come = False
         """Whether the log held nothing for us when we started."""
         self._target = 0
@@ -101,7 +94,7 @@ class StreamFollower:
         except (nats.errors.Error, nats.js.errors.Error, TimeoutError) as error:
             await self.stop()
             raise LogUnavailable(f"the log can't be followed ({type(error).__name__}); is the server up?") from error
-        if self._after == 0 or self._since is not None:
+        if self._after == 0:
             self.nothing_to_come = info.num_pending == 0 and info.delivered.consumer_seq == 0
         self._keeper = asyncio.create_task(self._keep_alive())
 
@@ -152,9 +145,6 @@ class StreamFollower:
         if self._taken:
             config.deliver_policy = api.DeliverPolicy.BY_START_SEQUENCE
             config.opt_start_seq = self._taken + 1
-        elif self._since is not None:
-            config.deliver_policy = api.DeliverPolicy.BY_START_TIME
-            config.opt_start_time = datetime.fromtimestamp(self._since, UTC)
         return config
 
     async def _unsubscribe(self) -> None:

@@ -5,6 +5,7 @@ Wire formats: headers and acknowledgements as in NATS ADR-22 (publish), ADR-31 (
 
 import asyncio
 from collections.abc import AsyncGenerator, Collection
+from contextlib import aclosing
 from typing import Any
 
 import nats.errors
@@ -29,6 +30,7 @@ from trunkline_events.log import (
     Scope,
     TooLarge,
 )
+from trunkline_events.reading import events_of
 from trunkline_events.stream import stream_config
 from trunkline_events.times import format_time, time_or_none
 from trunkline_events.writer import Writer
@@ -109,6 +111,11 @@ class JetStreamLog:
     def backlog(self) -> int:
         """Events that wait for their acknowledgement."""
         return len(self._writer)
+
+    @property
+    def batches(self) -> int:
+        """How many batches were sent."""
+        return self._writer.batches
 
     # -- appending -------------------------------------------------------------------------------------------------
 
@@ -216,31 +223,18 @@ class JetStreamLog:
     ) -> AsyncGenerator[RecordedEvent, None]:
         after = await self._resolve(after, since)
         target = await self.end(scope)
-        if target <= after:
-            return
-        # Bounded: a reader that dawdles holds back its own consumer, and nothing else.
-        queue: asyncio.Queue[RecordedEvent] = asyncio.Queue(maxsize=1024)
-        follower = await self.follow(queue.put, after, scope=scope)
-        try:
-            while True:
-                event = await queue.get()
-                yield event
-                if event.sequence >= target:
-                    return
-        finally:
-            await follower.stop()
+        if target > after:
+            async with aclosing(events_of(self, after, scope=scope, until=target)) as events:
+                async for event in events:
+                    yield event
 
     async def follow(
         self, handler: Handler, after: int = 0, *, scope: Scope = ALL, since: float | None = None
     ) -> StreamFollower:
         after = await self._resolve(after, since)
         target = await self.end(scope)
-        follower = StreamFollower(self._connection, self._from_delivered, handler, scope.filters(), after, None)
-        try:
-            await follower.start(target)
-        except (nats.errors.Error, nats.js.errors.Error, TimeoutError) as error:
-            await follower.stop()
-            raise LogUnavailable(f"the log can't be followed ({type(error).__name__}); is the server up?") from error
+        follower = StreamFollower(self._connection, self._from_delivered, handler, scope.filters(), after)
+        await follower.start(target)
         return follower
 
     async def _resolve(self, after: int, since: float | None) -> int:

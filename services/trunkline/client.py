@@ -1,6 +1,5 @@
 """The client library: chat, commands and events over the bus."""
 
-import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Coroutine
 from contextlib import aclosing, asynccontextmanager
@@ -15,6 +14,7 @@ from trunkline_events.connection import Connection, Unreachable
 from trunkline_events.envelope import RecordedEvent
 from trunkline_events.jetstream import JetStreamLog
 from trunkline_events.log import LogError, Scope
+from trunkline_events.reading import events_of
 from trunkline_events.times import format_time
 from trunkline_projections.as_of import Builder, State
 from trunkline_projections.folds import GATEWAY
@@ -23,8 +23,6 @@ from trunkline import errors
 from trunkline.chat import Chat, Embeddings
 
 COMMAND_TIMEOUT = 10.0
-BEHIND = 1024
-"""Events an iterator may be behind before its consumer is held back."""
 
 Command = Callable[..., Coroutine[Any, Any, dict[str, Any]]]
 """Asks one command: its arguments by name, the reply as a dict. Raises TrunklineError."""
@@ -96,18 +94,14 @@ class Gateway:
             raise errors.InvalidRequest("an id must not be empty", code="invalid_request", status=400, param="id")
         log = await self.log()
         scope = Scope(categories, id)
-        queue: asyncio.Queue[RecordedEvent] = asyncio.Queue(maxsize=BEHIND)
         moment = since if isinstance(since, float) else None
         try:
             after = since if isinstance(since, int) else (await log.end() if since is None else 0)
-            follower = await log.follow(queue.put, after, scope=scope, since=moment)
-        except (LogError, nats.errors.Error, nats.js.errors.Error) as error:
+            async with aclosing(events_of(log, after, scope=scope, since=moment)) as events:
+                async for event in events:
+                    yield event
+        except LogError as error:
             raise errors.unavailable(f"the log can't be read: {error}") from error
-        try:
-            while True:
-                yield await queue.get()
-        finally:
-            await follower.stop()
 
     async def state_at(
         self,

@@ -16,13 +16,15 @@ import trunkline
 from cluster import cluster_of_three
 from logs import an_event
 from msgspec import structs
-from trunkline.client import BEHIND, Gateway
+from trunkline import errors
+from trunkline.client import Gateway
 from trunkline.embedded import EmbeddedServer
 from trunkline_events.circuit import Reset
 from trunkline_events.connection import Connection
 from trunkline_events.envelope import RecordedEvent
 from trunkline_events.jetstream import JetStreamLog
 from trunkline_events.log import LogUnavailable
+from trunkline_events.reading import BEHIND
 from trunkline_events.subjects import STREAM
 
 READER = """
@@ -229,6 +231,19 @@ async def test_a_new_process_goes_on_where_another_was_killed(server: EmbeddedSe
         assert lines == [f"{event.sequence} {event.id}\n" async for event in log.read()]
 
 
+async def test_an_iterator_ends_when_its_connection_is_closed_for_good(tmp_path: Path) -> None:
+    async with (
+        EmbeddedServer(store=tmp_path / "nats", port=0, durability="process") as server,
+        log_on(server.url) as log,
+    ):
+        await write(log, 0, 1)
+        async with trunkline.connect(server.url) as gw:
+            events = gw.events(since=0)
+            assert (await anext(events)).sequence == 1
+        with pytest.raises(errors.Unavailable, match="follow the log anew"):
+            await anext(events)
+
+
 # -- who dawdles
 
 
@@ -249,9 +264,8 @@ async def test_a_reader_that_takes_nothing_holds_up_nobody_and_keeps_little(tmp_
             events = [structs.replace(an_event(f"e{n}"), body=bodies[n % 50]) for n in numbers]
             await asyncio.gather(*(log.append(event) for event in events))
         await lively.until(count - 1)
-        frame = dawdling.ag_frame
-        assert frame is not None
-        assert frame.f_locals["queue"].qsize() <= BEHIND
+        frame = dawdling.ag_frame.f_locals["events"].ag_frame
+        assert len(frame.f_locals["pile"]._events) <= BEHIND
         waiting = sum(len(delivery[1]) for delivery in frame.f_locals["follower"]._queue)
         assert waiting < count * size / 2, "most of it waits in the server"
         async with asyncio.timeout(30):

@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 from eventsourcing.persistence import OperationalError
 from processes import Role, passed, running, until
-from readmodel_kit import naive, rows_of
+from readmodel_kit import fill, naive, rows_of
 from trunkline import projector as projector_module
-from trunkline.benchmark.readmodels import fill
 from trunkline.embedded import EmbeddedServer
 from trunkline.projector import NewerView, OtherLog, Projector, explain
 from trunkline.projector.rebuild import Rebuilt, rebuild

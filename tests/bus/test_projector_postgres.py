@@ -16,10 +16,9 @@ from pathlib import Path
 
 import pytest
 from processes import Role, passed, running, until
-from readmodel_kit import Rows, naive, rows_of
+from readmodel_kit import Rows, fill, naive, rows_of
 from trunkline import projector as projector_module
 from trunkline import settings
-from trunkline.benchmark.readmodels import fill
 from trunkline.projector import Projector
 from trunkline.projector.rebuild import rebuild
 from trunkline.projector.store import NoDriver, PostgresStore

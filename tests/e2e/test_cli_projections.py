@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from cli_kit import Done, ended
 from processes import Role, running, until
-from trunkline.benchmark.readmodels import fill
+from readmodel_kit import fill
 
 pytest_plugins = ["gateway"]
 

@@ -1,58 +1,113 @@
-"""What reading the log costs: following it beside nats-py's own consumer, and joining one with millions of events.
+"""What the log costs: appending and following beside nats-py itself, loading a thread, joining a long log."""
 
-`python -m trunkline.benchmark.log` prints its rows; `--events N` sets the length of the log that is joined, `--json`
-and `--quick` are those of `trunkline bench`.
-"""
-
-import argparse
 import asyncio
 import contextlib
 import itertools
 import statistics
-import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from pathlib import Path
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
 import nats
 from trunkline_actors.snapshots import KvSnapshots
-from trunkline_events import headers, registry, thread
+from trunkline_events import headers, thread
+from trunkline_events.circuit import Reset
 from trunkline_events.codec import CODEC
 from trunkline_events.connection import Connection
-from trunkline_events.envelope import Event
+from trunkline_events.envelope import NewEvent
 from trunkline_events.jetstream import JetStreamLog
-from trunkline_events.stream import stream_config
 from trunkline_events.subjects import LOG, log_subject
 from trunkline_events.times import format_time
-from trunkline_events.usage import Usage
 from trunkline_projections.folds import ATTEMPTS, GATEWAY
 from trunkline_projections.runner import View
 
-from trunkline import lifecycle, telemetry
-from trunkline.benchmark import SLICES, Bench, Row
-from trunkline.embedded import EmbeddedServer
+from trunkline.benchmark.history import fill, history, registrations
+from trunkline.benchmark.load import SLICES, embedded, load
+from trunkline.benchmark.table import Bench, Row
+from trunkline.settings import Durability
 
 FOLLOWED = 100_000
-JOINED = 1_000_000
 MODELS = 100
-THREADS = 10_000
-BATCH = 512
-BATCHES = 8
-"""Atomic batches on their way at once."""
-
-Line = tuple[str, str, str, bytes]
-"""Of one event: subject, id, type, body."""
+THREAD_EVENTS = 10_000
 
 
-async def follow_rows(bench: Bench, url: str) -> None:
+async def run(bench: Bench, events: int) -> None:
+    """All of them; `events` is how long a log is joined."""
+    for durability, in_flight, count in (
+        ("process", 64, 20_000),
+        ("always", 1, 1_000),
+        ("always", 64, 8_000),
+        ("always", 256, 16_000),
+    ):
+        await _appends(bench, durability, in_flight, int(count * bench.scale))  # type: ignore[arg-type]
+    async with embedded("process") as url:
+        await _follow(bench, url)
+    async with embedded("process") as url:
+        await _thread(bench, url)
+    async with embedded("process") as url:
+        await _join(bench, url, events)
+
+
+# -- appending ---------------------------------------------------------------------------------------------------------
+
+
+async def _appends(bench: Bench, durability: Durability, in_flight: int, count: int) -> None:
+    """Ours beside `js.publish` of nats-py, both acknowledged, in turns on one log; in CPU time of this process."""
+    async with contextlib.AsyncExitStack() as stack:
+        url = await stack.enter_async_context(embedded(durability))
+        connection = await Connection.open(url, name="bench")
+        stack.push_async_callback(connection.close)
+        log = await JetStreamLog.open(connection)
+        stack.push_async_callback(log.close)
+        bare = await nats.connect(url)
+        stack.push_async_callback(bare.close)
+        js = bare.jetstream(timeout=30)
+        numbers = itertools.count()
+        body = CODEC.encode(Reset(provider="p", reason="x" * 400))
+
+        async def publish(_number: int) -> None:
+            name = f"b{next(numbers)}"
+            fields = {headers.MSG_ID: name, headers.TYPE: "circuit.reset.v1", headers.TIME: format_time(time.time())}
+            await js.publish(log_subject("circuit", name), body, headers=fields | {headers.ACTOR: "bench"})
+
+        async def append(_number: int) -> None:
+            name = f"a{next(numbers)}"
+            event = Reset(provider="p", reason="x" * 400)
+            await log.append(
+                NewEvent(id=name, category="circuit", aggregate=name, body=event, time=time.time(), actor="bench")
+            )
+
+        rates: dict[Any, list[float]] = {publish: [], append: []}
+        costs: dict[Any, list[float]] = {publish: [], append: []}
+        for work in (publish, append):
+            await load(work, max(20, count // 10), in_flight)
+        for _ in range(SLICES):
+            for work in (publish, append):
+                began, cpu = time.perf_counter(), time.process_time()
+                await load(work, count // SLICES, in_flight)
+                costs[work].append((time.process_time() - cpu) / (count // SLICES) * 1e6)
+                rates[work].append(count // SLICES / (time.perf_counter() - began))
+        cost = {work: statistics.median(found) for work, found in costs.items()}
+        rate = {work: statistics.median(found) for work, found in rates.items()}
+        told = f"{durability}, {in_flight} in flight"
+        name = f"publish with acknowledgement, bare nats-py, {told}"
+        bench.add(Row(name=name, rate=rate[publish], cpu_us=cost[publish], ratio=1.0))
+        note = f"{rate[append] / rate[publish]:.1f} times its rate; {log.batches} batches"
+        ratio = cost[append] / cost[publish]
+        bench.add(Row(name=f"append, {told}", rate=rate[append], cpu_us=cost[append], ratio=ratio, note=note))
+
+
+# -- reading -----------------------------------------------------------------------------------------------------------
+
+
+async def _follow(bench: Bench, url: str) -> None:
     """Follow, decode and fold, beside nats-py's ordered consumer that decodes the same bytes; in CPU time of ours."""
     count = int(FOLLOWED * bench.scale)
     async with contextlib.AsyncExitStack() as stack:
         connection = await Connection.open(url, name="bench")
         stack.push_async_callback(connection.close)
-        await fill(connection, chats(count))
+        count = await fill(connection, history(count))
         bare = await nats.connect(url)
         stack.push_async_callback(bare.close)
         log = JetStreamLog(connection)
@@ -79,12 +134,36 @@ async def follow_rows(bench: Bench, url: str) -> None:
         bench.add(Row(name="follow, decode, fold", rate=1e6 / cost, cpu_us=cost, ratio=ratio, note=note))
 
 
-async def join_rows(bench: Bench, url: str, events: int = JOINED) -> None:
+async def _thread(bench: Bench, url: str) -> None:
+    """The state of a thread with a long past, from the log: one direct get of its last event."""
+    connection = await Connection.open(url, name="bench")
+    log = await JetStreamLog.open(connection)
+    lines = (msgspec.structs.replace(line, aggregate="t") for line in history(THREAD_EVENTS))
+    await fill(connection, lines)
+
+    async def glance(_number: int) -> None:
+        assert await log.glance("thread", "t") is not None
+
+    async def flush(_number: int) -> None:
+        await connection.nats.flush()
+
+    await load(glance, 100, 1)
+    trips = statistics.median(await load(flush, 500, 1)) * 1000
+    seconds = await load(glance, 500, 1)
+    p50, p99 = statistics.median(seconds) * 1000, statistics.quantiles(seconds, n=100)[98] * 1000
+    name = f"the books of a thread of {THREAD_EVENTS:,} events"
+    note = f"a bare round trip takes {trips:.2f} ms"
+    bench.add(Row(name=name, rate=1000 / p50, p50_ms=p50, p99_ms=p99, note=note))
+    await log.close()
+    await connection.close()
+
+
+async def _join(bench: Bench, url: str, events: int) -> None:
     """How long a process that joins a log of so many events takes to be up to date, from its connect on."""
     connection = await Connection.open(url, name="bench")
-    await fill(connection, _registrations())
+    await fill(connection, registrations(MODELS))
     began = time.perf_counter()
-    await fill(connection, chats(events))
+    await fill(connection, history(events))
     seconds = time.perf_counter() - began
     bench.add(Row(name=f"write {events:,} events in atomic batches", rate=events / seconds))
     await connection.close()
@@ -112,9 +191,6 @@ async def join_rows(bench: Bench, url: str, events: int = JOINED) -> None:
         await connection.close()
 
 
-# -- reading -----------------------------------------------------------------------------------------------------------
-
-
 async def _cpu(work: Callable[[], Awaitable[None]]) -> float:
     before = time.process_time()
     await work()
@@ -137,150 +213,3 @@ async def _bare_loop(client: Any, count: int) -> None:
     subscription = await client.jetstream().subscribe(f"{LOG}.thread.>", ordered_consumer=True, cb=arrived)
     await done.wait()
     await subscription.unsubscribe()
-
-
-# -- writing -----------------------------------------------------------------------------------------------------------
-
-
-async def fill(connection: Connection, lines: Iterable[Line]) -> None:
-    """Append all of these, in atomic batches (ADR-50): the fastest way into a stream."""
-    js = connection.nats.jetstream(timeout=30)
-    config = stream_config()
-    config.duplicate_window = 1.0  # millions of ids would fill the server's memory, and nobody repeats one here
-    with contextlib.suppress(nats.js.errors.BadRequestError):  # it is there already
-        await js.add_stream(config)
-    rest = iter(lines)
-
-    async def worker() -> None:
-        while batch := list(itertools.islice(rest, BATCH)):
-            await _append(connection, batch)
-
-    await asyncio.gather(*(worker() for _ in range(BATCHES)))
-
-
-async def _append(connection: Connection, batch: list[Line]) -> None:
-    number = connection.nats.new_inbox().rpartition(".")[2]
-    now = format_time(time.time())
-    lines = []
-    for place, (subject, event_id, kind, body) in enumerate(batch[:-1], 1):
-        head = (
-            f"NATS/1.0\r\n{headers.MSG_ID}: {event_id}\r\n{headers.TYPE}: {kind}\r\n{headers.TIME}: {now}\r\n"
-            f"{headers.ACTOR}: router.bench\r\n{headers.CAUSE}: {event_id[:22]}\r\n"
-            f"Nats-Batch-Id: {number}\r\nNats-Batch-Sequence: {place}\r\n\r\n"
-        )
-        lines.append(f"HPUB {subject} {len(head)} {len(head) + len(body)}\r\n{head}".encode() + body + b"\r\n")
-    await connection.nats._send_command(b"".join(lines))  # noqa: SLF001 - one write for hundreds of messages
-    subject, event_id, kind, body = batch[-1]
-    fields = {
-        headers.MSG_ID: event_id,
-        headers.TYPE: kind,
-        headers.TIME: now,
-        headers.ACTOR: "router.bench",
-        headers.CAUSE: event_id[:22],
-        "Nats-Batch-Id": number,
-        "Nats-Batch-Sequence": str(len(batch)),
-        "Nats-Batch-Commit": "1",
-    }
-    answer = await connection.nats.request(subject, body, timeout=60, headers=fields)
-    if b'"error"' in answer.data:
-        raise RuntimeError(f"the batch was not stored: {answer.data!r}")
-
-
-def chats(events: int) -> Iterable[Line]:
-    """Decisions and endings of chats in turn, over many threads, eight attempts under way at each moment."""
-    decided = CODEC.encode(_decided()).split(b"ATTEMPT")
-    used = CODEC.encode(_used()).split(b"ATTEMPT")
-    for number in range(events):
-        ends = number % 2 == 1 and number > 16
-        attempt = f"bench{(number - 17 if ends else number):017d}-1"
-        parts, kind = (used, "thread.usage-recorded.v1") if ends else (decided, "thread.route-decided.v1")
-        event_id = f"{attempt}/{'ended' if ends else 'decided'}"
-        yield log_subject("thread", f"t{number % THREADS}"), event_id, kind, attempt.encode().join(parts)
-
-
-def _registrations() -> Iterable[Line]:
-    provider = registry.ProviderRegistered(provider=registry.Provider(id="p", kind="scripted", local=True))
-    yield log_subject("provider", "p"), "p", CODEC.name(provider), CODEC.encode(provider)
-    for number in range(MODELS):
-        model = registry.ModelRegistered(model=registry.Model(id=f"m{number}", provider="p", upstream=f"m{number}"))
-        yield log_subject("model", f"m{number}"), f"m{number}", CODEC.name(model), CODEC.encode(model)
-
-
-_BOOKS: dict[str, Any] = {
-    "request_id": "bench",
-    "settled_nanos": 1_000,
-    "tokens": Usage(input_tokens=9, output_tokens=9),
-}
-
-
-def _decided() -> Event:
-    asked = thread.Asked(operation="chat", model="auto", stream=False, input_bound=64, features=[])
-    return thread.RouteDecided(
-        **_BOOKS,
-        reserved_nanos=250,
-        open={"ATTEMPT": thread.OpenAttempt(request_id="bench", reserve_nanos=250)},
-        attempt_id="ATTEMPT",
-        attempt=1,
-        model="m1",
-        provider="p",
-        candidates=[thread.Candidate(model="m1", provider="p", score=1.5, reason="cheapest first")],
-        left_out={},
-        reserve_nanos=250,
-        max_tokens=None,
-        price_version="m1@17",
-        asked=asked,
-        tried=[],
-        log_seq=41,
-        policy_version=0,
-        override=None,
-        preferences={},
-        stats={},
-        now=1_795_262_400.25,
-        draw=0.625,
-        deadline=1_795_262_460.25,
-        reply="_INBOX.bench.1",
-    )
-
-
-def _used() -> Event:
-    return thread.UsageRecorded(
-        **_BOOKS,
-        attempt_id="ATTEMPT",
-        attempt=1,
-        model="m1",
-        provider="p",
-        usage=Usage(input_tokens=20, output_tokens=7),
-        cost_nanos=123,
-        price_version="m1@17",
-        latency_ms=812.5,
-        ttft_ms=101.25,
-        finish="stop",
-    )
-
-
-# -- by hand -----------------------------------------------------------------------------------------------------------
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run both; the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m trunkline.benchmark.log", description=__doc__)
-    parser.add_argument("--events", type=int, default=JOINED, help="how long a log is joined")
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("--quick", action="store_true")
-    args = parser.parse_args(argv)
-    telemetry.configure("error")
-    bench = Bench(as_json=args.json, scale=0.1 if args.quick else 1.0)
-    return lifecycle.run(lambda: _run(bench, int(args.events * bench.scale)))
-
-
-async def _run(bench: Bench, events: int) -> int:
-    bench.heading()
-    for rows in (follow_rows, lambda bench, url: join_rows(bench, url, events)):
-        with tempfile.TemporaryDirectory(dir=Path.cwd(), prefix=".bench-") as folder:
-            async with EmbeddedServer(store=Path(folder), port=0, durability="process") as server:
-                await rows(bench, server.url)
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -4,7 +4,7 @@ import argparse
 
 from msgspec import structs
 
-from trunkline import benchmark, settings, up
+from trunkline import settings, up
 from trunkline.cli.failures import UsageError
 from trunkline.host import ROLES
 
@@ -30,4 +30,6 @@ def run_roles(args: argparse.Namespace) -> int:
 
 def run_bench(args: argparse.Namespace) -> int:
     """The benchmarks."""
-    return benchmark.main([*(["--json"] if args.json else []), *(["--quick"] if args.quick else [])])
+    from trunkline import benchmark
+
+    return benchmark.main(args.parts, events=args.events, as_json=args.json, quick=args.quick)
