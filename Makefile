@@ -4,6 +4,7 @@
 PYTHON ?= python3
 UV     ?= uv
 ARGS   ?=
+JOBS   ?= 3
 
 VENV := .venv
 BIN  := $(VENV)/bin
@@ -27,7 +28,7 @@ endif
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-6s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
-	@echo 'ARGS="..." is passed on by run, test, bench, soak and lock; PYTHON=python3.12 chooses the Python for a new .venv'
+	@echo 'ARGS="..." is passed on by run, test, bench, soak and lock; JOBS=1 runs the tests one by one; PYTHON=python3.12 chooses the Python for a new .venv'
 
 run: $(RUN) ## the whole gateway with a keyless provider, until Ctrl-C
 	@exec $(BIN)/trunkline up $(ARGS)
@@ -36,7 +37,7 @@ demo: $(RUN) ## one chat over the bus, with its events, cost and explanation
 	@exec $(BIN)/trunkline demo
 
 test: $(DEV) ## the test suite with coverage, e.g. make test ARGS="tests/domain -x"
-	@exec $(BIN)/python -m pytest --cov --cov-report=term $(ARGS)
+	@exec $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --cov --cov-report=term $(ARGS)
 
 check: $(DEV) ## format, lint, types, architecture and docs
 	@$(BIN)/python -m ruff format --check .

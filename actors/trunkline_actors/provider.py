@@ -34,7 +34,7 @@ OPERATIONS = ("chat", "embeddings")
 
 
 class Running(Struct, kw_only=True):
-    """One attempt upstream. `work` is its task; `stopped` resolves when it has ended."""
+    """One attempt upstream. `work` is its task; `stopped` resolves when the upstream call is over."""
 
     dispatch: Dispatch
     answering: Answering
@@ -45,6 +45,11 @@ class Running(Struct, kw_only=True):
     text_bytes: int = 0
     cut: str | None = None
     """Why it was cut short: `aborted` on request, `abandoned` where nobody listens any more."""
+
+    def stop(self) -> None:
+        """The upstream call is over: tell who waits for that."""
+        if not self.stopped.done():
+            self.stopped.set_result(None)
 
     def milliseconds(self, until: float | None = None) -> float:
         """Since it started."""
@@ -98,15 +103,20 @@ class ProviderActor(ServiceActor):
         request_id = abort_target(delivery.data)
         if isinstance(request_id, Refused):
             return request_id
-        found = [one for one in self._running.values() if one.dispatch.request_id == request_id]
+        found = self._running_for(request_id)
         if not found:
             await asyncio.sleep(ABORT_GRACE)
+            found = self._running_for(request_id)  # it may have overtaken the attempt that it means
+        if not found:
             return unknown_request(request_id)
         for running in found:
             self._cut(running, "aborted")
         await asyncio.gather(*(running.stopped for running in found))
         await self.bus.publish(delivery.reply, b'{"ok":true}')
         return None
+
+    def _running_for(self, request_id: str) -> list[Running]:
+        return [one for one in self._running.values() if one.dispatch.request_id == request_id]
 
     async def _join(self, delivery: Delivery) -> Refused | None:
         join = read_join(delivery.data)
@@ -148,7 +158,7 @@ class ProviderActor(ServiceActor):
         finally:
             del self._running[dispatch.attempt_id]
             answering.close()
-            running.stopped.set_result(None)
+            running.stop()
         _report(dispatch, self.provider.id, outcome, running)
         if outcome.status == "ended":
             outcome = structs.replace(outcome, served=answering.served)
@@ -176,6 +186,7 @@ class ProviderActor(ServiceActor):
                 running.cut = "stopping"
             while running.work.cancelling():
                 running.work.uncancel()
+            running.stop()
             return await self._aborted(running)
 
     async def _plain(self, running: Running, body: bytes) -> Outcome:

@@ -64,7 +64,7 @@ def events(originator: UUID | str, versions: range) -> list[StoredEvent]:
 # --- aggregates
 
 
-@pytest.mark.parametrize("originator", ["plain", "a.b *>", "naïve/ü 🐈", "=3D", uuid4()], ids=repr)
+@pytest.mark.parametrize("originator", ["plain", "a.b *>", "naïve/ü 🐈", "=3D", UUID(int=7)], ids=repr)
 def test_originator_ids_of_either_type_come_back_as_they_were(make: Make, originator: UUID | str) -> None:
     recorder = make().application_recorder()
     stored = event(originator, 1, b"\x00\xff", "módule:Tòpic %41\n")

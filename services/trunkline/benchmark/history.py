@@ -14,7 +14,7 @@ from trunkline_events.codec import CODEC
 from trunkline_events.connection import Connection
 from trunkline_events.envelope import Event
 from trunkline_events.stream import stream_config
-from trunkline_events.subjects import log_subject
+from trunkline_events.subjects import STREAM, log_subject
 from trunkline_events.thread import Asked, AttemptFailed, Candidate, OpenAttempt, RouteDecided, ThreadEvent
 from trunkline_events.thread import UsageRecorded as Recorded
 from trunkline_events.times import format_time
@@ -40,7 +40,7 @@ class Line(Struct, frozen=True):
 
     category: str
     aggregate: str
-    id: str
+    cause: str
     time: float
     body: Event
 
@@ -68,7 +68,7 @@ def history(count: int, seed: int = 7) -> Iterator[Line]:
         yield Line(
             "thread",
             thread,
-            f"{attempt}/decided",
+            request,
             when,
             RouteDecided(
                 **names,
@@ -124,26 +124,24 @@ def history(count: int, seed: int = 7) -> Iterator[Line]:
                 ttft_ms=draw.lognormvariate(5, 1),
                 finish="stop",
             )
-        yield Line("thread", thread, f"{attempt}/ended", when + draw.uniform(0.1, 20), ending)
+        yield Line("thread", thread, request, when + draw.uniform(0.1, 20), ending)
 
 
 def registrations(models: int) -> Iterator[Line]:
     """A provider and so many models."""
     provider = registry.ProviderRegistered(provider=registry.Provider(id="p", kind="scripted", local=True))
-    yield Line("provider", "p", "p", START, provider)
+    yield Line("provider", "p", "bench", START, provider)
     for number in range(models):
         name = f"m{number}"
         model = registry.ModelRegistered(model=registry.Model(id=name, provider="p", upstream=name))
-        yield Line("model", name, name, START, model)
+        yield Line("model", name, "bench", START, model)
 
 
 async def fill(connection: Connection, lines: Iterable[Line]) -> int:
     """Append all of these in atomic batches (NATS ADR-50), to a log that is made if need be; its last sequence."""
     js = connection.nats.jetstream(timeout=30)
-    config = stream_config()
-    config.duplicate_window = 1.0  # millions of ids would fill the server's memory, and nobody repeats one here
     with contextlib.suppress(nats.js.errors.BadRequestError):  # it is there already
-        await js.add_stream(config)
+        await js.add_stream(stream_config())
     rest = iter(lines)
 
     async def worker() -> None:
@@ -151,19 +149,19 @@ async def fill(connection: Connection, lines: Iterable[Line]) -> int:
             await _append(connection, batch)
 
     await asyncio.gather(*(worker() for _ in range(BATCHES)))
-    return int((await js.stream_info(config.name or "")).state.last_seq)
+    return int((await js.stream_info(STREAM)).state.last_seq)
 
 
 async def _append(connection: Connection, batch: list[Line]) -> None:
+    # Without message ids: millions of them would fill the server's memory, and nothing here is sent twice.
     number = connection.nats.new_inbox().rpartition(".")[2]
     messages = []
     for place, line in enumerate(batch, 1):
         fields = {
-            headers.MSG_ID: line.id,
             headers.TYPE: CODEC.name(line.body),
             headers.TIME: format_time(line.time),
             headers.ACTOR: "bench",
-            headers.CAUSE: line.id.partition("/")[0],
+            headers.CAUSE: line.cause,
             headers.BATCH_ID: number,
             headers.BATCH_SEQUENCE: str(place),
         }

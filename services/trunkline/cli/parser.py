@@ -242,7 +242,7 @@ def _add_doctor(verbs: Verbs) -> None:
 def _add_bench(verbs: Verbs) -> None:
     bench = _verb(verbs, "bench", "serve:run_bench", "what things cost, as ratios against bare NATS")
     bench.add_argument(
-        "parts", metavar="PART", nargs="*", choices=["chats", "log", "readmodels"], help="chats, log, readmodels"
+        "--only", action="append", default=[], choices=["chats", "log", "readmodels"], help="this part; may be repeated"
     )
     bench.add_argument("--events", metavar="N", type=int, default=1_000_000, help="how long a log to read (1,000,000)")
     bench.add_argument("--quick", action="store_true", help="a tenth of the work")

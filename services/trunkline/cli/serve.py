@@ -32,4 +32,4 @@ def run_bench(args: argparse.Namespace) -> int:
     """The benchmarks."""
     from trunkline import benchmark
 
-    return benchmark.main(args.parts, events=args.events, as_json=args.json, quick=args.quick)
+    return benchmark.main(args.only, events=args.events, as_json=args.json, quick=args.quick)
