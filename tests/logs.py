@@ -218,7 +218,9 @@ class Writers:
             while (appended := await self._try(log, event, expected, name)) is None:
                 expected = await self._last(log, aggregate)
             number += 1
-            if not appended.duplicate:
+            if aggregate == RACE:
+                expected = await self._last(log, aggregate)  # or who has won once would always be the first again
+            elif not appended.duplicate:
                 expected = appended.sequence
 
     async def _last(self, log: Log, aggregate: str) -> int:
