@@ -199,7 +199,7 @@ async def _cpu(work: Callable[[], Awaitable[None]]) -> float:
 
 async def _bare_loop(client: Any, count: int) -> None:
     """The loop that anybody would write first: nothing but decoding."""
-    decoder = msgspec.json.Decoder(thread.RouteDecided | thread.UsageRecorded)
+    decoder = msgspec.json.Decoder(thread.RouteDecided | thread.UsageRecorded | thread.AttemptFailed)
     done = asyncio.Event()
     left = count
 
@@ -211,5 +211,6 @@ async def _bare_loop(client: Any, count: int) -> None:
             done.set()
 
     subscription = await client.jetstream().subscribe(f"{LOG}.thread.>", ordered_consumer=True, cb=arrived)
-    await done.wait()
+    async with asyncio.timeout(120):
+        await done.wait()
     await subscription.unsubscribe()
