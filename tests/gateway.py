@@ -4,6 +4,8 @@
 
     server     a running EmbeddedServer, its store in the test's folder
     bus_url    its address
+    connection a connection to it
+    log        the log over that connection
     host       all roles, serving
     gw         a connected client, with the provider `scripted` and its models `echo` ($1.00 in, $4.00 out a million
                tokens), `tokens` (20 at once), `slow` (200 at 50 a second) and `fails` (unavailable)
@@ -19,6 +21,8 @@ import trunkline
 from trunkline.client import Gateway
 from trunkline.embedded import EmbeddedServer
 from trunkline.host import ROLES, Host
+from trunkline_events.connection import Connection
+from trunkline_events.jetstream import JetStreamLog
 
 _MODELS = {"echo": "echo", "tokens": "tokens:20", "slow": "tokens:200@50", "fails": "fail:unavailable"}
 _PRICES = {"echo": {"input": "1.00", "output": "4.00"}}
@@ -35,6 +39,22 @@ async def server(tmp_path: Path) -> AsyncIterator[EmbeddedServer]:
 def bus_url(server: EmbeddedServer) -> str:
     """Where that server listens."""
     return server.url
+
+
+@pytest.fixture
+async def connection(bus_url: str) -> AsyncIterator[Connection]:
+    """One connection to it."""
+    opened = await Connection.open(bus_url, name="test")
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+async def log(connection: Connection) -> AsyncIterator[JetStreamLog]:
+    """The log, open for appends."""
+    opened = await JetStreamLog.open(connection)
+    yield opened
+    await opened.close()
 
 
 @pytest.fixture

@@ -15,13 +15,6 @@ NOW = 1_795_262_400.0
 
 
 @pytest.fixture
-async def connection(bus_url: str) -> AsyncIterator[Connection]:
-    opened = await Connection.open(bus_url, name="test")
-    yield opened
-    await opened.close()
-
-
-@pytest.fixture
 async def claims(connection: Connection) -> AsyncIterator[Claims]:
     opened = await Claims.open(connection)
     yield opened

@@ -4,8 +4,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import AsyncIterator, Callable
-from pathlib import Path
+from collections.abc import Callable
 
 import nats.errors
 import nats.js.errors
@@ -22,25 +21,7 @@ from trunkline_events.log import LogUnavailable
 from trunkline_events.log_waiting import FollowerStopped
 from trunkline_events.subjects import LOG, STREAM
 
-
-@pytest.fixture
-async def server(tmp_path: Path) -> AsyncIterator[EmbeddedServer]:
-    async with EmbeddedServer(store=tmp_path / "nats", port=0, durability="process") as running:
-        yield running
-
-
-@pytest.fixture
-async def connection(server: EmbeddedServer) -> AsyncIterator[Connection]:
-    opened = await Connection.open(server.url, name="test")
-    yield opened
-    await opened.close()
-
-
-@pytest.fixture
-async def log(connection: Connection) -> AsyncIterator[JetStreamLog]:
-    opened = await JetStreamLog.open(connection)
-    yield opened
-    await opened.close()
+pytest_plugins = ["gateway"]
 
 
 class Dawdling(Heard):

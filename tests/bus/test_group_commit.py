@@ -4,7 +4,6 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import pytest
 from logs import EagerPace, an_event, append, ids
@@ -20,11 +19,7 @@ from trunkline_events.log import Appended, Conflict, LogUnavailable, TooLarge
 from trunkline_events.pace import STEADY
 from trunkline_events.writer import BATCH, BATCH_BYTES
 
-
-@pytest.fixture
-async def server(tmp_path: Path) -> AsyncIterator[EmbeddedServer]:
-    async with EmbeddedServer(store=tmp_path / "nats", port=0, durability="process") as started:
-        yield started
+pytest_plugins = ["gateway"]
 
 
 @asynccontextmanager

@@ -22,18 +22,13 @@ from trunkline_events.subjects import STREAM
 
 CIRCUITS = Scope(("circuit",))
 
+pytest_plugins = ["gateway"]
+
 
 @pytest.fixture
 async def server(tmp_path: Path) -> AsyncIterator[EmbeddedServer]:
     async with EmbeddedServer(store=tmp_path / "nats", port=0, durability="always") as running:
         yield running
-
-
-@pytest.fixture
-async def connection(server: EmbeddedServer) -> AsyncIterator[Connection]:
-    opened = await Connection.open(server.url, name="test")
-    yield opened
-    await opened.close()
 
 
 BOTH_WAYS = pytest.mark.parametrize("log", [True, False], ids=["grouped", "single"], indirect=True)

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -26,13 +26,6 @@ pytest_plugins = ["gateway"]
 
 STREAM = f"KV_{SNAPSHOTS_BUCKET}"
 SMALL, LARGE = b"small" * 100, os.urandom(3_000_000)
-
-
-@pytest.fixture
-async def connection(bus_url: str) -> AsyncIterator[Connection]:
-    opened = await Connection.open(bus_url, name="test")
-    yield opened
-    await opened.close()
 
 
 @pytest.fixture

@@ -188,13 +188,6 @@ async def between(connection: Connection) -> AsyncIterator[tuple[Between, Direct
 
 
 @pytest.fixture
-async def connection(bus_url: str) -> AsyncIterator[Connection]:
-    opened = await Connection.open(bus_url, name="test")
-    yield opened
-    await opened.close()
-
-
-@pytest.fixture
 async def log(connection: Connection) -> AsyncIterator[JetStreamLog]:
     """A log with 30 events of 10 aggregates."""
     opened = await JetStreamLog.open(connection)

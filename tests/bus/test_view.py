@@ -1,7 +1,6 @@
 """A fold that follows the log, with snapshots in a real bucket."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import msgspec
@@ -39,20 +38,6 @@ def _step(state: Any, event: RecordedEvent) -> Any:
 
 NAMES = Fold(name="names", categories=("circuit",), state=Names, initial=Names, step=_step)
 WIDER = Fold(name="names", categories=("circuit",), state=Wider, initial=Wider, step=_step)
-
-
-@pytest.fixture
-async def connection(bus_url: str) -> AsyncIterator[Connection]:
-    opened = await Connection.open(bus_url, name="test")
-    yield opened
-    await opened.close()
-
-
-@pytest.fixture
-async def log(connection: Connection) -> AsyncIterator[JetStreamLog]:
-    opened = await JetStreamLog.open(connection)
-    yield opened
-    await opened.close()
 
 
 @pytest.fixture
