@@ -33,7 +33,7 @@ async def append(log: Log, *names: str, aggregate: str = "a", category: str = "c
 class EagerPace(Pace):
     """For who wants batches without load: whatever waits goes out together, even one alone."""
 
-    def batch_pays(self, count: int, now: float) -> bool:
+    def chooses_batch(self, count: int, now: float) -> bool:
         return count > 0
 
 

@@ -95,7 +95,7 @@ class Writer:
             return  # a batch would wait for them: let more gather
         queue, self._queue = [one for one in self._queue if self._still_wanted(one, now)], []
         together = self._independent(queue, now) if self._groups else []
-        if self.pace.batch_pays(len(together), now):
+        if self.pace.chooses_batch(len(together), now):
             self._send_batch(together, now)
             members = set(map(id, together))
             queue = [one for one in queue if id(one) not in members]

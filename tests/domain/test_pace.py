@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from trunkline_events.pace import BELIEVED, FIRST_GUESS, STEADY, Cost, Pace
+from trunkline_events.pace import BELIEVED, FIRST_GUESS, STEADY, TRY_EVERY, Cost, Pace
 
 times = st.floats(min_value=1e-6, max_value=10)
 
@@ -58,6 +58,23 @@ def test_what_was_not_used_for_long_is_tried_again() -> None:
     for _ in range(5):
         pace.learn_plain(0.0001 * STEADY, STEADY, later)
     assert pace.batch_pays(500, later)
+
+
+def test_a_close_call_goes_the_other_way_once_in_a_while() -> None:
+    pace = a_pace(plain=0.001, batch=0.0095)
+    assert [pace.chooses_batch(10, 1.0) for _ in range(TRY_EVERY)] == [True] * (TRY_EVERY - 1) + [False]
+    pace = a_pace(plain=0.001, batch=0.0105)
+    assert [pace.chooses_batch(10, 1.0) for _ in range(TRY_EVERY)] == [False] * (TRY_EVERY - 1) + [True]
+
+
+def test_a_clear_call_is_never_tried_the_other_way() -> None:
+    assert all(a_pace(plain=0.001, batch=0.002).chooses_batch(10, 1.0) for _ in range(2 * TRY_EVERY))
+    assert not any(a_pace(plain=0.001, batch=0.030).chooses_batch(10, 1.0) for _ in range(2 * TRY_EVERY))
+
+
+def test_one_append_is_never_tried_as_a_batch() -> None:
+    pace = a_pace(plain=0.001, batch=0.001)
+    assert not any(pace.chooses_batch(1, 1.0) for _ in range(2 * TRY_EVERY))
 
 
 @given(st.lists(times, min_size=1, max_size=50))
