@@ -1,5 +1,6 @@
 """What actors say to the bus: answers, errors, and the promise never to write where a caller must not make us write."""
 
+import re
 from collections.abc import Mapping
 
 import nats.errors
@@ -25,6 +26,15 @@ class Delivery(Struct, frozen=True):
         """A header's text, percent-decoded; None where it is absent or empty."""
         value = self.headers.get(name)
         return headers.decode_value(value) if value else None
+
+    @property
+    def traceparent(self) -> str | None:
+        """The caller's W3C trace context, where it has that shape: it is kept with every event."""
+        value = self.headers.get(headers.TRACEPARENT, "")
+        return value if _TRACEPARENT.fullmatch(value) else None
+
+
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
 class Bus:

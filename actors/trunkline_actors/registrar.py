@@ -243,7 +243,7 @@ class RegistryActor(ServiceActor):
             decide=lambda state, _now: decide(state),
             actor=self._runtime.name,
             cause=request_id,
-            traceparent=delivery.headers.get(headers.TRACEPARENT),
+            traceparent=delivery.traceparent,
         )
         decided = await self._runtime.shell.execute(source, command)
         if isinstance(decided, Refused):

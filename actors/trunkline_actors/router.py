@@ -116,7 +116,7 @@ class RouterActor(ServiceActor):
             thread=thread,
             listeners=[delivery.reply],
             fingerprint=fingerprint,
-            traceparent=delivery.headers.get(headers.TRACEPARENT),
+            traceparent=delivery.traceparent,
         )
         with self._runs.holding(run):
             try:

@@ -126,7 +126,9 @@ class Shell:
             try:
                 return await self._append(source, command, decision, sequence, now)
             except TooLarge as error:
-                return Refused(code="invalid_request", message=str(error))
+                if not stale:
+                    return Refused(code="invalid_request", message=str(error))
+                fresh = True
             except Conflict:
                 conflicts, fresh = conflicts + 1, True
                 if conflicts >= MAX_CONFLICTS and not command.persistent:

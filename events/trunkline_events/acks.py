@@ -97,7 +97,7 @@ class Acks:
         try:
             await self._nats.publish(subject, body, reply=reply, headers=fields)
             return await arrived
-        except (nats.errors.ConnectionClosedError, nats.errors.OutboundBufferLimitError):
+        except nats.errors.Error:
             return None
         finally:
             self.settle(reply, None)
@@ -112,7 +112,10 @@ class Acks:
         self._sweep = loop.call_later(SWEEP, self._give_up_on_the_overdue) if self._overdue else None
 
     async def close(self) -> None:
-        """Hear no more."""
+        """Hear no more: whoever waits still is told that no answer came."""
         if self._sweep is not None:
             self._sweep.cancel()
+            self._sweep = None
         await self._replies.close()
+        for reply in list(self._waiting):
+            self.settle(reply, None)

@@ -30,10 +30,12 @@ class Unreachable(Exception):
     """
 
     def __init__(self, url: str, reason: str) -> None:
-        super().__init__(
-            f"can't connect to NATS at {_without_password(url)} ({reason}); "
-            "start one with `trunkline up`, or name it with --nats"
+        advice = (
+            "give the user and password in its address, nats://USER:PASSWORD@HOST:PORT"
+            if "authorization" in reason.lower()
+            else "start one with `trunkline up`, or name it with --nats"
         )
+        super().__init__(f"can't connect to NATS at {without_password(url)} ({reason}); {advice}")
         self.url = url
         self.reason = reason
 
@@ -55,9 +57,14 @@ def _credentials(url: str) -> dict[str, str]:
     return {}
 
 
-def _without_password(url: str) -> str:
-    scheme, _, rest = url.rpartition("://")
-    return f"{scheme}://{rest.rpartition('@')[2]}" if scheme else rest.rpartition("@")[2]
+def without_password(url: str) -> str:
+    """The addresses without what is before their @: for messages, which others read."""
+    return ",".join(_bare(address) for address in url.split(","))
+
+
+def _bare(address: str) -> str:
+    scheme, separator, rest = address.rpartition("://")
+    return f"{scheme}{separator}{rest.rpartition('@')[2]}"
 
 
 class Connection:

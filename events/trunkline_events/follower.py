@@ -94,6 +94,9 @@ class StreamFollower:
         except (nats.errors.Error, nats.js.errors.Error, TimeoutError) as error:
             await self.stop()
             raise LogUnavailable(f"the log can't be followed ({type(error).__name__}); is the server up?") from error
+        except BaseException:  # whoever asked gave up: leave nothing behind that goes on
+            await self.stop()
+            raise
         if self._after == 0:
             self.nothing_to_come = info.num_pending == 0 and info.delivered.consumer_seq == 0
         self._keeper = asyncio.create_task(self._keep_alive())
@@ -158,24 +161,26 @@ class StreamFollower:
 
     async def _keep_alive(self) -> None:
         """Create the consumer anew whenever it is known or feared to be gone."""
-        while not self._nats.is_closed:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(min(max(self._heard + SILENCE - self._now(), 0.01), HEARTBEAT)):
-                    await self._stale.wait()
-            if not self._nats.is_connected:
-                await asyncio.sleep(0.05)  # what is stale already is not waited for, and this must not spin
-                continue
-            if not self._stale.is_set() and self._now() < self._heard + SILENCE:
-                continue
-            self._stale.clear()
-            try:
-                await self._create()
-                log.info("log.follower_resumed", sequence=self._taken)
-            except (nats.errors.Error, nats.js.errors.Error, TimeoutError) as error:
-                log.warning("log.follower_retrying", sequence=self._taken, error=type(error).__name__)
-                self._stale.set()
-                await asyncio.sleep(0.1)
-        self._progress.stop()
+        try:
+            while not self._nats.is_closed:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(min(max(self._heard + SILENCE - self._now(), 0.01), HEARTBEAT)):
+                        await self._stale.wait()
+                if not self._nats.is_connected:
+                    await asyncio.sleep(0.05)  # what is stale already is not waited for, and this must not spin
+                    continue
+                if not self._stale.is_set() and self._now() < self._heard + SILENCE:
+                    continue
+                self._stale.clear()
+                try:
+                    await self._create()
+                    log.info("log.follower_resumed", sequence=self._taken)
+                except (nats.errors.Error, nats.js.errors.Error, TimeoutError) as error:
+                    log.warning("log.follower_retrying", sequence=self._taken, error=type(error).__name__)
+                    self._stale.set()
+                    await asyncio.sleep(0.1)
+        finally:
+            self._progress.stop()
 
     # -- deliveries ------------------------------------------------------------------------------------------------
 

@@ -33,7 +33,7 @@ from trunkline_events.log import (
 from trunkline_events.reading import events_of
 from trunkline_events.stream import stream_config
 from trunkline_events.times import format_time, time_or_none
-from trunkline_events.writer import Writer
+from trunkline_events.writer import NOT_SENT, Writer
 
 log = structlog.get_logger()
 
@@ -130,14 +130,16 @@ class JetStreamLog:
         while True:
             wait = min(RESEND_AFTER, deadline - loop.time())
             ack = await self._writer.write(subject, body, envelope, wait, alone=unanswered)
-            if ack is None or (ack.error is not None and ack.error.err_code == _IN_PROCESS):
+            if ack is NOT_SENT:
+                pass
+            elif ack is None or (ack.error is not None and ack.error.err_code == _IN_PROCESS):
                 unanswered = True
             elif ack.error is None:
                 return Appended(ack.seq, ack.duplicate)
             elif ack.conflicts and expected is not None:
                 stored = await self._own_after(subject, expected, event.id) if unanswered else None
                 if stored is not None:
-                    return Appended(stored)
+                    return Appended(stored, duplicate=True)  # perhaps by another process, with another body
                 raise Conflict(subject, expected)
             elif ack.error.err_code not in _TRANSIENT:
                 raise LogRefused(ack.error.err_code, ack.error.description)
@@ -148,7 +150,7 @@ class JetStreamLog:
 
     def _check_size(self, event: NewEvent, fields: dict[str, str], body: int) -> None:
         # The server counts the headers; each has a colon, a space and the end of its line.
-        size = body + sum(len(name) + len(value) + 4 for name, value in fields.items())
+        size = body + sum(len(name) + len(value.encode()) + 4 for name, value in fields.items())
         limit = self._nats.max_payload - BATCH_HEADERS
         if size > limit:
             raise TooLarge(event.id, size, limit)
@@ -185,7 +187,10 @@ class JetStreamLog:
         return self._from_stored(found) if found else None
 
     async def glance(self, category: str, aggregate: str) -> RecordedEvent | None:
-        found = await self._direct.latest(subjects.log_subject(category, aggregate))
+        try:
+            found = await self._direct.latest(subjects.log_subject(category, aggregate))
+        except LogUnavailable:  # no replica answers: an operator's stream may not allow it
+            return await self.last(category, aggregate)
         return self._from_direct(found) if found else None
 
     async def get(self, sequence: int) -> RecordedEvent | None:

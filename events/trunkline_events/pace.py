@@ -15,6 +15,9 @@ FIRST_GUESS = 0.003
 BELIEVED = 5.0
 """Seconds for which a measurement is taken as it is; it halves for each such time more."""
 
+FORGOTTEN = 5
+"""Halvings after which it is as doubtful as it gets: a thirty-second of what it was."""
+
 
 WEIGHT = 0.25
 """How much a new measurement counts."""
@@ -46,7 +49,7 @@ class Cost:
     def at(self, now: float) -> float:
         """What it costs, as far as we know."""
         idle = (now - self._at) / BELIEVED if self._at else 0.0
-        return self._value if idle < 1 else self._value * 0.5**idle
+        return self._value if idle < 1 else self._value * 0.5 ** min(idle, FORGOTTEN)
 
 
 class Pace:

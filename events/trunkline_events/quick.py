@@ -6,7 +6,7 @@ from typing import Any
 
 import nats.errors
 from msgspec import Struct
-from nats.aio.client import Client
+from nats.aio.client import PERMISSIONS_ERR, Client
 
 from trunkline_events.headers import parse
 
@@ -83,16 +83,24 @@ class QuickClient(Client):  # type: ignore[misc]  # nats-py is not typed
             except Exception as error:  # noqa: BLE001 - nats-py would stop reading for good
                 await self._error_cb(error)
 
+    async def _process_err(self, err_msg: str) -> None:
+        # nats-py closes for good on whatever the server complains of, such as one message that was too large.
+        if self.is_connected and PERMISSIONS_ERR not in err_msg.lower():
+            await self._process_op_err(nats.errors.Error(f"nats: {err_msg}"))
+        else:
+            await super()._process_err(err_msg)
+
     def publish_together(self, messages: Iterable[Message]) -> None:
         """Write messages at once, without waiting: they leave in this order. For what is small against the buffer.
 
-        Raises ConnectionClosedError, and OutboundBufferLimitError where the server is away and too much waits for it.
+        Raises ConnectionClosedError, and OutboundBufferLimitError where too much waits for the server already.
         """
         if self.is_closed:
             raise nats.errors.ConnectionClosedError
         commands = [_command(*message) for message in messages]
         size = sum(map(len, commands))
-        if not self.is_connected and size + self._pending_data_size > self._max_pending_size:
+        # Also while connected: a server that stands still takes nothing, and what is tried again would pile up.
+        if size + self._pending_data_size > self._max_pending_size:
             raise nats.errors.OutboundBufferLimitError
         self.stats["out_msgs"] += len(commands)
         self.stats["out_bytes"] += size

@@ -25,6 +25,12 @@ BATCH = 500
 
 BATCH_BYTES = 4 * 1024 * 1024
 
+NOT_SENT = Ack()
+"""Told by identity: what the caller waited for did not come to be sent, and is not stored."""
+
+LITTLE_TIME = 0.5
+"""Seconds to its deadline below which an append goes alone."""
+
 CONTENDED = 1.0
 """Seconds for which a subject that conflicted stays out of batches, which it would only have refused."""
 
@@ -72,7 +78,10 @@ class Writer:
     async def write(
         self, subject: str, body: bytes, fields: dict[str, str], wait: float, *, alone: bool = False
     ) -> Ack | None:
-        """The stream's answer; None where none came in `wait` seconds: nobody knows then whether it is stored."""
+        """The stream's answer; NOT_SENT where it never left, None where no answer came: it may be stored or not.
+
+        Either comes after `wait` seconds, and at most one batch's wait later.
+        """
         loop = asyncio.get_running_loop()
         done: asyncio.Future[Ack | None] = loop.create_future()
         expects = headers.EXPECTED_LAST in fields
@@ -94,39 +103,46 @@ class Writer:
         if self._groups and self._under_way and self._backlog(now) > self.pace.batch.at(now):
             return  # a batch would wait for them: let more gather
         queue, self._queue = [one for one in self._queue if self._still_wanted(one, now)], []
-        together = self._independent(queue, now) if self._groups else []
+        together, later = self._independent(queue, now) if self._groups else ([], [])
         if self.pace.chooses_batch(len(together), now):
             self._send_batch(together, now)
-            members = set(map(id, together))
-            queue = [one for one in queue if id(one) not in members]
+            self._queue = later  # for the next batch
+            gone = set(map(id, together + later))
+            queue = [one for one in queue if id(one) not in gone]
         self._send_plain(queue, now)
 
     def _still_wanted(self, one: _Waiting, now: float) -> bool:
         if one.deadline <= now:
-            _tell(one, None)
+            _tell(one, NOT_SENT)
         return not one.done.done()
 
     def _backlog(self, now: float) -> float:
         return self._under_way * self.pace.plain.at(now)
 
-    def _independent(self, queue: Iterable[_Waiting], now: float) -> list[_Waiting]:
-        """What can be in one batch: no subject twice where somebody expects something of it, none that is contended."""
+    def _independent(self, queue: Iterable[_Waiting], now: float) -> tuple[list[_Waiting], list[_Waiting]]:
+        """What can be in one batch, and what can be in the next since this one is full.
+
+        No subject is in it twice where somebody expects something of it, none that is contended, and nobody who has
+        little time left: with one of those the whole batch would be given up soon.
+        """
         if self._contended:
             self._contended = {subject: at for subject, at in self._contended.items() if now - at < CONTENDED}
         chosen: list[_Waiting] = []
+        later: list[_Waiting] = []
         expecting: dict[str, bool] = {}
         size = 0
         for one in queue:
+            if one.alone or one.subject in self._contended or one.deadline - now < LITTLE_TIME:
+                continue
+            if one.subject in expecting and (one.expects or expecting[one.subject]):
+                continue
+            if later or len(chosen) == BATCH or size + len(one.body) > BATCH_BYTES:
+                later.append(one)
+                continue
             size += len(one.body)
-            if len(chosen) == BATCH or size > BATCH_BYTES:
-                break
-            if one.alone or one.subject in self._contended or expecting.get(one.subject, one.expects) != one.expects:
-                continue
-            if one.expects and one.subject in expecting:
-                continue
             expecting[one.subject] = one.expects
             chosen.append(one)
-        return chosen
+        return chosen, later
 
     # -- one by one ------------------------------------------------------------------------------------------------
 
@@ -144,12 +160,12 @@ class Writer:
         def settle(ack: Ack | None) -> None:
             self._under_way -= 1
             now = asyncio.get_running_loop().time()
-            if ack is not None:
+            if ack is not None and ack is not NOT_SENT:
                 self.pace.learn_plain(now - sent, under_way, now)
-                if ack.conflicts:
+                if ack.conflicts and self._groups:
                     self._contended[one.subject] = now
             _tell(one, ack)
-            if self._queue and self._backlog(now) < PASSES * self.pace.batch.at(now):
+            if self._queue and self._backlog(now) <= PASSES * self.pace.batch.at(now):
                 self._flush_next()
 
         return self._acks.expect(settle, one.deadline - sent)
@@ -180,10 +196,10 @@ class Writer:
 
     def _batch_settled(self, appends: list[_Waiting], ack: Ack | None, sent: float) -> None:
         now = asyncio.get_running_loop().time()
-        if ack is None:
-            # Stored whole or not at all, and nobody knows which: each caller finds out for its own.
+        if ack is None or ack is NOT_SENT:
+            # Unanswered, it is stored whole or not at all, and nobody knows which: each caller finds out for its own.
             for one in appends:
-                _tell(one, None)
+                _tell(one, ack)
         elif ack.error is None:
             self.pace.batch.learn(now - sent, now)
             first = ack.seq - len(appends) + 1
@@ -199,7 +215,7 @@ class Writer:
         except (nats.errors.ConnectionClosedError, nats.errors.OutboundBufferLimitError):
             for _, reply, _, _ in messages:
                 if reply:
-                    self._acks.settle(reply, None)
+                    self._acks.settle(reply, NOT_SENT)
 
     async def close(self) -> None:
         """Hear no more."""

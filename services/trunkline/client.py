@@ -24,6 +24,9 @@ from trunkline.chat import Chat, Embeddings
 
 COMMAND_TIMEOUT = 10.0
 
+LARGEST = 2**63
+"""Sequences and times are below it."""
+
 Command = Callable[..., Coroutine[Any, Any, dict[str, Any]]]
 """Asks one command: its arguments by name, the reply as a dict. Raises TrunklineError."""
 
@@ -91,7 +94,9 @@ class Gateway:
         Raises Unavailable where there is no log.
         """
         if id == "":
-            raise errors.InvalidRequest("an id must not be empty", code="invalid_request", status=400, param="id")
+            raise _invalid("id", "an id must not be empty")
+        if since is not None and not 0 <= since < LARGEST:
+            raise _invalid("since", "since is a sequence from 0 on, or a Unix time")
         log = await self.log()
         scope = Scope(categories, id)
         moment = since if isinstance(since, float) else None
@@ -171,7 +176,7 @@ async def _position(log: JetStreamLog, at: int | float | None) -> tuple[int, flo
         return end, time.time()
     if isinstance(at, int):
         if at < 1:
-            raise errors.InvalidRequest("sequences count from 1", code="invalid_request", status=400, param="at")
+            raise _invalid("at", "sequences count from 1")
         event = await log.get(at) if at <= end else None
         if event is None:
             raise _not_found(f"there is no event {at:,}: the log ends at {end:,}; see `trunkline events tail`")
@@ -200,3 +205,7 @@ async def connect(url: str, key: str | None = None) -> AsyncIterator[Gateway]:
         yield gateway
     finally:
         await gateway.close()
+
+
+def _invalid(param: str, message: str) -> errors.InvalidRequest:
+    return errors.InvalidRequest(message, code="invalid_request", status=400, param=param)

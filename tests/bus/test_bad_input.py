@@ -132,6 +132,19 @@ async def test_an_expectation_in_the_callers_headers_never_reaches_the_log(gw: G
     assert len(await events(gw, "thread", aggregate="t")) == 2
 
 
+async def test_a_huge_trace_that_is_none_is_not_kept_and_hurts_nobody(gw: Gateway, nats: Client) -> None:
+    body = chat_body("echo")
+    inbox = nats.new_inbox()
+    heard = await nats.subscribe(inbox)
+    head = b"NATS/1.0\r\ntraceparent: " + b"\xff" * 3_000_000 + b"\r\n\r\n"
+    await nats._send_command(f"HPUB {subjects.CHAT} {inbox} {len(head)} {len(head) + len(body)}\r\n".encode() + head)
+    await nats._send_command(body + b"\r\n")
+    await nats.flush()
+    assert msgspec.json.decode((await heard.next_msg(timeout=10)).data)["choices"]
+    log = await gw.log()
+    assert {event.traceparent for event in [one async for one in log.read()]} == {None}
+
+
 async def test_no_enabled_model_is_no_route(gw: Gateway, nats: Client) -> None:
     for model in (await gw.models.list())["models"]:
         await gw.models.disable(id=model["id"])

@@ -244,6 +244,17 @@ async def test_an_iterator_ends_when_its_connection_is_closed_for_good(tmp_path:
             await anext(events)
 
 
+@pytest.mark.parametrize("since", [-1, 10**30, -0.5, float("nan"), float("inf")])
+async def test_a_start_that_is_none_is_refused(tmp_path: Path, since: float) -> None:
+    async with (
+        EmbeddedServer(store=tmp_path / "nats", port=0, durability="process") as server,
+        log_on(server.url),
+        trunkline.connect(server.url) as gw,
+    ):
+        with pytest.raises(errors.InvalidRequest, match="since"):
+            await anext(gw.events(since=since))
+
+
 # -- who dawdles
 
 

@@ -11,6 +11,7 @@ import nats.js.errors
 import pytest
 from logs import Heard, an_event, append, within
 from nats.js.api import ConsumerInfo
+from relay import relay_to
 from trunkline.embedded import EmbeddedServer
 from trunkline_events import follower as followers
 from trunkline_events.connection import Connection
@@ -22,6 +23,32 @@ from trunkline_events.log_waiting import FollowerStopped
 from trunkline_events.subjects import LOG, STREAM
 
 pytest_plugins = ["gateway"]
+
+
+async def test_a_follow_that_is_cancelled_leaves_nothing_that_goes_on(
+    server: EmbeddedServer, log: JetStreamLog
+) -> None:
+    await append(log, "e1")
+    async with relay_to(server.port) as relay:
+        other = await Connection.open(relay.url, name="far")
+        far = JetStreamLog(other)
+        heard = Heard()
+        await far.end()
+        asking = asyncio.create_task(far.follow(heard))
+        while not other._listeners:  # noqa: ASYNC110 - it has asked for the end of the log, and for its consumer now
+            await asyncio.sleep(0)
+        relay.deaf = True
+        await asyncio.sleep(0.05)
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        relay.deaf = False
+        assert other._listeners == []
+        await append(log, "e2")
+        await other.nats.flush()
+        assert heard.ids == []
+        await far.close()
+        await other.close()
 
 
 class Dawdling(Heard):

@@ -1,6 +1,8 @@
 """Group commit: appends that share a batch have the outcomes they would have had alone, whatever becomes of it."""
 
 import asyncio
+import os
+import signal
 import time
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
@@ -39,8 +41,21 @@ async def log(server: EmbeddedServer) -> AsyncIterator[JetStreamLog]:
         yield one
 
 
+@pytest.fixture
+async def relay(server: EmbeddedServer) -> AsyncIterator[Relay]:
+    async with relay_to(server.port) as one:
+        yield one
+
+
 async def outcomes(*appends: Awaitable[Appended]) -> list[Appended | BaseException]:
     return await asyncio.gather(*appends, return_exceptions=True)
+
+
+async def settled(log: JetStreamLog, end: int) -> None:
+    """Return when the log holds so many events: the server stores them, and nobody is told."""
+    async with asyncio.timeout(5):
+        while await log.end() < end:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
 
 
 async def test_what_is_appended_in_one_turn_is_stored_as_one_batch_in_its_order(log: JetStreamLog) -> None:
@@ -139,13 +154,57 @@ async def test_a_busy_log_that_is_slow_at_single_appends_gets_batches_by_itself(
         assert log._writer.batches == 1
 
 
+async def test_what_one_batch_can_not_hold_waits_for_the_next(log: JetStreamLog) -> None:
+    await outcomes(*(log.append(an_event(f"e{n}", f"a{n}")) for n in range(3 * BATCH)))
+    assert log._writer.batches == 3
+
+
+async def test_closing_the_log_ends_what_is_under_way(server: EmbeddedServer, relay: Relay) -> None:
+    async with opened(relay.url) as log:
+        relay.deaf = True
+        waiting = [asyncio.ensure_future(log.append(an_event(f"e{n}"))) for n in range(3)]
+        await asyncio.sleep(0.05)
+    found = await asyncio.wait_for(asyncio.gather(*waiting, return_exceptions=True), 10)
+    assert all(isinstance(one, LogUnavailable) for one in found)
+
+
+async def test_what_the_server_complains_of_does_not_end_the_connection(log: JetStreamLog) -> None:
+    await log._nats._send_command(b"PUB x 99999999\r\n")
+    await log._nats._flush_pending()
+    await asyncio.sleep(0.05)
+    assert await append(log, "e1") == 1
+
+
+async def test_a_stalled_server_is_not_fed_without_end(server: EmbeddedServer) -> None:
+    async with opened(server.url, eager=False) as log:
+        assert server.pid is not None
+        os.kill(server.pid, signal.SIGSTOP)
+        try:
+            events = [a_large_event(f"e{n}", 100_000) for n in range(400)]
+            waiting = asyncio.gather(*(log.append(event) for event in events), return_exceptions=True)
+            await asyncio.sleep(2.5)
+            assert log._nats._pending_data_size <= 17 * 1024 * 1024
+        finally:
+            os.kill(server.pid, signal.SIGCONT)
+        found = await waiting
+        stored = await ids(log.read())
+        assert len(stored) == len(set(stored))
+        acknowledged = [event.id for event, one in zip(events, found, strict=True) if isinstance(one, Appended)]
+        assert set(acknowledged) <= set(stored)
+
+
+async def test_a_refusal_of_a_resend_is_told_as_what_is_stored(server: EmbeddedServer, relay: Relay) -> None:
+    async with opened(server.url) as other, opened(relay.url) as log:
+        await append(log, "a1")
+        relay.deaf = True
+        waiting = asyncio.ensure_future(log.append(an_event("same"), 1))
+        await settled(other, 2)
+        relay.deaf = False
+        relay.cut()
+        assert await waiting == Appended(2, duplicate=True), "whoever stored it, the caller must look"
+
+
 # -- lost acknowledgements
-
-
-@pytest.fixture
-async def relay(server: EmbeddedServer) -> AsyncIterator[Relay]:
-    async with relay_to(server.port) as one:
-        yield one
 
 
 @pytest.mark.parametrize("eager", [True, False], ids=["in batches", "one by one"])
@@ -161,9 +220,7 @@ async def test_a_lost_acknowledgement_is_resolved_by_reading_back(
             log.append(an_event("stale", "a"), 0) if not eager else log.append(an_event("c1", "c")),
             return_exceptions=True,
         )
-        async with asyncio.timeout(5):
-            while await other.end() < (4 if eager else 3):  # noqa: ASYNC110 - the server stores it and nobody is told
-                await asyncio.sleep(0.01)
+        await settled(other, 4 if eager else 3)
         relay.deaf = False
         relay.cut()
         found = await waiting

@@ -3,6 +3,8 @@
 Machines differ and are noisy; a ratio of CPU times taken together on one machine holds.
 """
 
+import asyncio
+import signal
 from collections.abc import Awaitable, Callable, Sequence
 
 from trunkline import lifecycle, telemetry
@@ -19,15 +21,22 @@ PARTS: dict[str, Callable[[Bench, int], Awaitable[None]]] = {
 }
 
 
-def main(parts: Sequence[str], *, events: int = EVENTS, as_json: bool = False, quick: bool = False) -> int:
-    """Run these parts, or all; `quick` does a tenth of the work."""
+def main(parts: Sequence[str], *, events: int | None = None, as_json: bool = False, quick: bool = False) -> int:
+    """Run these parts, or all; `quick` does a tenth of the work; `events` is exact."""
     telemetry.configure("error")
     bench = Bench(as_json=as_json, scale=0.1 if quick else 1.0)
 
     async def run() -> int:
+        task = asyncio.current_task()
+        assert task is not None
+        # So that servers are stopped and folders removed, as after Ctrl-C.
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
         bench.heading()
-        for part in parts or PARTS:
-            await PARTS[part](bench, int(events * bench.scale))
+        try:
+            for part in parts or PARTS:
+                await PARTS[part](bench, int(EVENTS * bench.scale) if events is None else events)
+        except asyncio.CancelledError:
+            return 128 + signal.SIGTERM
         return 0
 
     return lifecycle.run(run)

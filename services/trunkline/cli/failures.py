@@ -97,7 +97,12 @@ def _describe(error: Exception, args: argparse.Namespace) -> tuple[int, str, str
         case LogError() | EmbeddedServerError():
             return FAILED, "failed", str(error), ""
         case OSError() if error.filename is not None or error.errno == errno.ENOSPC:
-            return FAILED, "failed", f"{error.filename}: {error.strerror}", "free space or choose another file"
+            return (
+                FAILED,
+                "failed",
+                f"{error.filename or 'the output'}: {error.strerror}",
+                "free space or choose another file",
+            )
     return None
 
 

@@ -17,6 +17,8 @@ BROKEN_PIPE = 141
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit code."""
+    if sys.stdout is None:  # closed by whoever started us, as `>&-` does
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123 - for the rest of the process
     try:
         args = build_parser().parse_args(argv)
     except SystemExit as ended:  # after --help, --version or a usage error, which argparse has printed

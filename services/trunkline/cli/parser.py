@@ -239,12 +239,18 @@ def _add_doctor(verbs: Verbs) -> None:
     _client(verbs, "doctor", "doctor:run", "check this machine, the bus, the log and the actors")
 
 
+def _count(text: str) -> int:
+    if not text.isdecimal() or not 1000 <= int(text) <= 10**9:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of events; take 1,000 or more")
+    return int(text)
+
+
 def _add_bench(verbs: Verbs) -> None:
     bench = _verb(verbs, "bench", "serve:run_bench", "what things cost, as ratios against bare NATS")
     bench.add_argument(
         "--only", action="append", default=[], choices=["chats", "log", "readmodels"], help="this part; may be repeated"
     )
-    bench.add_argument("--events", metavar="N", type=int, default=1_000_000, help="how long a log to read (1,000,000)")
+    bench.add_argument("--events", metavar="N", type=_count, help="how long a log to read (default 1,000,000)")
     bench.add_argument("--quick", action="store_true", help="a tenth of the work")
     _json(bench)
 

@@ -12,7 +12,7 @@ import nats.errors
 import nats.js.errors
 from nats.js import api
 from trunkline_events import subjects
-from trunkline_events.connection import Connection, Unreachable
+from trunkline_events.connection import Connection, Unreachable, without_password
 from trunkline_events.stream import stream_config
 from trunkline_events.times import parse_time
 
@@ -43,6 +43,7 @@ _MUST_BE = (
     *("max_msgs", "max_bytes", "max_age", "max_msgs_per_subject"),
 )
 _UNLIMITED = (None, 0, -1)
+_LOOK_AGAIN = "a cluster may be electing a leader: look again in some seconds, then see the server's log"
 
 
 async def bus_checks(url: str) -> list[Check]:
@@ -52,7 +53,10 @@ async def bus_checks(url: str) -> list[Check]:
     except Unreachable as error:
         return [Check("bus", "problem", str(error), "start one with `trunkline up`, or name it with --nats")]
     try:
-        checks = [Check("bus", "ok", f"connected to {connection.nats.connected_url.netloc}"), _server(connection)]
+        checks = [
+            Check("bus", "ok", f"connected to {without_password(connection.nats.connected_url.netloc)}"),
+            _server(connection),
+        ]
         checks += await _log(connection)
         return [*checks, *await _actors(connection), await _speed(connection)]
     finally:
@@ -88,7 +92,7 @@ async def _log(connection: Connection) -> list[Check]:
     except (nats.errors.Error, nats.js.errors.Error, TimeoutError) as error:
         return [
             *checks,
-            Check("log", "problem", f"it does not answer ({type(error).__name__})", "see the server's log"),
+            Check("log", "problem", f"it does not answer ({type(error).__name__})", _LOOK_AGAIN),
         ]
     return [*checks, _configured(info), *await durability_checks(connection, info), await _clock(connection)]
 
