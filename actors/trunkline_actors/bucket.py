@@ -3,8 +3,7 @@
 import nats.js.errors
 from nats.js import JetStreamContext, api
 from nats.js.kv import KeyValue
-
-_OTHER_CONFIGURATION = 10058
+from trunkline_events.codes import OTHER_CONFIGURATION
 
 
 async def open_bucket(js: JetStreamContext, config: api.KeyValueConfig) -> KeyValue:
@@ -12,6 +11,6 @@ async def open_bucket(js: JetStreamContext, config: api.KeyValueConfig) -> KeyVa
     try:
         return await js.create_key_value(config)
     except nats.js.errors.BadRequestError as error:
-        if error.err_code != _OTHER_CONFIGURATION:
+        if error.err_code != OTHER_CONFIGURATION:
             raise
         return await js.key_value(config.bucket)

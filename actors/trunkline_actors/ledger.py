@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import OrderedDict
+from contextlib import aclosing
 from typing import cast
 from weakref import WeakValueDictionary
 
@@ -122,7 +123,8 @@ async def has_ended(log_: Log, ledger: Ledger, aggregate: str, attempt_id: str, 
     if aggregate != NO_THREAD:
         books, _, _ = await ledger.load(aggregate, fresh=True)
         return attempt_id not in books.open
-    async for event in log_.read(decided, scope=Scope(("thread",), aggregate)):
-        if isinstance(event.body, EndingEvent) and event.body.attempt_id == attempt_id:
-            return True
+    async with aclosing(log_.read(decided, scope=Scope(("thread",), aggregate))) as events:
+        async for event in events:
+            if isinstance(event.body, EndingEvent) and event.body.attempt_id == attempt_id:
+                return True
     return False

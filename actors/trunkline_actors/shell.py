@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import Callable
+from contextlib import aclosing
 from typing import Generic, Protocol, TypeVar
 
 import structlog
@@ -107,9 +108,10 @@ class Shell:
     async def _stored(self, command: Command[S], since: float) -> Decided | None:
         """The event of a command that was appended without an answer so long ago that the log forgot its id."""
         scope = Scope((command.category,), command.aggregate)
-        async for event in self._log.read(scope=scope, since=since - APPENDED_BEFORE):
-            if event.id == command.id:
-                return Decided(event.body, event.sequence, duplicate=True)
+        async with aclosing(self._log.read(scope=scope, since=since - APPENDED_BEFORE)) as events:
+            async for event in events:
+                if event.id == command.id:
+                    return Decided(event.body, event.sequence, duplicate=True)
         return None
 
     async def _attempt(self, source: Source[S], command: Command[S]) -> Decided | Refused | None:

@@ -10,12 +10,9 @@ from collections.abc import Callable
 import msgspec
 import nats.errors
 
+from trunkline_events.codes import WRONG_LAST_SEQUENCE
 from trunkline_events.connection import Connection, Replies
 from trunkline_events.quick import Reply
-
-WRONG_LAST_SEQUENCE = frozenset({10071, 10164})
-"""JetStream's codes for an expected sequence that isn't so: on a single server, and replicated or in a batch."""
-
 
 SWEEP = 0.1
 """Seconds between looks for what was not acknowledged in time."""

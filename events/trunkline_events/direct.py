@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import nats.errors
 
-from trunkline_events import headers, subjects
+from trunkline_events import codes, headers, subjects
 from trunkline_events.connection import Connection, Replies
 from trunkline_events.log import LogMissing, LogUnavailable
 from trunkline_events.quick import Reply
@@ -34,7 +34,6 @@ GIVE_UP_AFTER = 10.0
 TRY_AGAIN_AFTER = 0.05
 
 _END_OF_BATCH, _NOTHING_FOUND, _TOO_MANY = "204", "404", "413"
-_NO_MESSAGE, _NO_STREAM = 10037, 10059
 
 
 class Stored(msgspec.Struct, frozen=True):
@@ -150,9 +149,9 @@ class DirectGet:
             raise LogUnavailable(f"the log does not answer ({type(error).__name__}); is the server up?") from error
         if answer.error is None:
             return answer
-        if answer.error.err_code == _NO_MESSAGE:
+        if answer.error.err_code == codes.NO_MESSAGE:
             return None
-        if answer.error.err_code == _NO_STREAM:
+        if answer.error.err_code == codes.NO_STREAM:
             raise LogMissing
         raise LogUnavailable(f"the log can't be read: {answer.error.description} ({answer.error.err_code})")
 

@@ -13,7 +13,7 @@ import nats.js.errors
 import structlog
 from nats.js import api
 
-from trunkline_events import headers, subjects
+from trunkline_events import codes, headers, subjects
 from trunkline_events.codec import CODEC, Codec
 from trunkline_events.connection import Connection
 from trunkline_events.direct import DirectGet, Stored
@@ -36,18 +36,6 @@ from trunkline_events.times import format_time, time_or_none
 from trunkline_events.writer import NOT_SENT, Writer
 
 log = structlog.get_logger()
-
-_TRANSIENT = frozenset({10008, 10118, 10160, 10167})
-"""No leader, or the leader is behind: worth another try until the deadline (10008 unavailable, 10118 not leader …)."""
-
-_IN_PROCESS = 10158
-"""An event of this id is on its way already, by an earlier try of ours: whether it is stored will turn out."""
-
-_OTHER_CONFIGURATION = 10058
-"""The stream is there with another configuration, such as more replicas."""
-
-_NO_CLUSTER = 10074
-_TOO_FEW_PEERS = 10005
 
 BATCH_HEADERS = 160
 """Bytes kept free, in what the server takes as one message, for what a batch adds to it."""
@@ -95,9 +83,9 @@ class JetStreamLog:
             await self._js.add_stream(stream_config(replicas))
         except (nats.errors.Error, nats.js.errors.Error, TimeoutError) as error:
             code = getattr(error, "err_code", None)
-            if code == _OTHER_CONFIGURATION:
+            if code == codes.OTHER_CONFIGURATION:
                 return self
-            if code in {_NO_CLUSTER, _TOO_FEW_PEERS}:
+            if code in {codes.NO_CLUSTER, codes.TOO_FEW_PEERS}:
                 raise LogUnavailable(
                     f"{replicas} copies of the log take a cluster of {replicas} servers, which isn't there or not "
                     f"complete (JetStream error {code}); start the servers, or ask for one copy: TRUNKLINE_REPLICAS=1"
@@ -132,7 +120,7 @@ class JetStreamLog:
             ack = await self._writer.write(subject, body, envelope, wait, alone=unanswered)
             if ack is NOT_SENT:
                 pass
-            elif ack is None or (ack.error is not None and ack.error.err_code == _IN_PROCESS):
+            elif ack is None or (ack.error is not None and ack.error.err_code == codes.IN_PROCESS):
                 unanswered = True
             elif ack.error is None:
                 return Appended(ack.seq, ack.duplicate)
@@ -141,7 +129,7 @@ class JetStreamLog:
                 if stored is not None:
                     return Appended(stored, duplicate=True)  # perhaps by another process, with another body
                 raise Conflict(subject, expected)
-            elif ack.error.err_code not in _TRANSIENT:
+            elif ack.error.err_code not in codes.TRANSIENT:
                 raise LogRefused(ack.error.err_code, ack.error.description)
             if loop.time() >= deadline or self._nats.is_closed:
                 raise LogUnavailable(f"no acknowledgement for {event.id} within {APPEND_TIMEOUT:g} s")

@@ -15,6 +15,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from trunkline_events import subjects
+from trunkline_events.codes import NO_ROOM
 from trunkline_events.envelope import NewEvent, RecordedEvent
 
 
@@ -43,10 +44,6 @@ class LogMissing(LogUnavailable):
 
     def __init__(self) -> None:
         super().__init__("this bus has no log yet; start a gateway with `trunkline up`")
-
-
-NO_ROOM = frozenset({10023, 10047})
-"""JetStream's codes for a server, and for an account, that has no storage left."""
 
 
 class LogRefused(LogError):

@@ -3,7 +3,6 @@
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable
-from contextlib import suppress
 
 from trunkline_events.envelope import RecordedEvent
 from trunkline_events.log import ALL, Log, Scope
@@ -76,5 +75,4 @@ async def events_of(
                 return
     finally:
         await follower.stop()
-        with suppress(FollowerStopped):
-            await end_task(watch)
+        await end_task(watch)

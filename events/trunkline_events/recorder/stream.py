@@ -16,7 +16,7 @@ import nats.js.errors
 from eventsourcing.persistence import DataError, OperationalError, ProgrammingError
 from nats.js import api
 
-from trunkline_events import headers, subjects
+from trunkline_events import codes, headers, subjects
 from trunkline_events.acks import Ack, Acks
 from trunkline_events.connection import Connection, Replies, Unreachable
 from trunkline_events.quick import Reply
@@ -34,11 +34,9 @@ MAX_REPLY_BYTES = 8 * 1024 * 1024
 RESEND_AFTER = 1.0
 PAUSE = 0.02
 
-TRANSIENT = frozenset({10008, 10118, 10160, 10167, 10176})
-"""No leader, or it is behind; 10176: a batch that lost a part, of which nothing is stored. Worth another try."""
+RETRIED = codes.TRANSIENT | {codes.INCOMPLETE_BATCH}
+"""Of which nothing is stored: worth another try."""
 
-_NO_MESSAGE = 10037
-_OTHER_CONFIGURATION = 10058
 _TROUBLE = (nats.errors.Error, nats.js.errors.Error, TimeoutError, OSError)
 
 _TRACKS = {"trunkline.tracks": "yes"}
@@ -62,7 +60,7 @@ class Bus:
                 return await attempt()
             except _TROUBLE as error:
                 code = getattr(error, "err_code", None)
-                if loop.time() >= deadline or self.connection.nats.is_closed or (code and code not in TRANSIENT):
+                if loop.time() >= deadline or self.connection.nats.is_closed or (code and code not in RETRIED):
                     reason = getattr(error, "description", None) or type(error).__name__
                     raise OperationalError(
                         f"can't {what} ({reason}); see that the NATS server is up with JetStream, and call again"
@@ -127,7 +125,7 @@ class Stream:
             try:
                 return await self._js.add_stream(config)
             except nats.js.errors.APIError as error:
-                if error.err_code != _OTHER_CONFIGURATION:
+                if error.err_code != codes.OTHER_CONFIGURATION:
                     raise
             return await self._js.stream_info(self.name)
 
@@ -195,7 +193,7 @@ class Stream:
             try:
                 found = await self._js.get_msg(self.name, **which)
             except nats.js.errors.NotFoundError as error:
-                if error.err_code == _NO_MESSAGE:
+                if error.err_code == codes.NO_MESSAGE:
                     return None
                 raise
             return Stored(found.subject, found.seq, found.headers or {}, found.data or b"")

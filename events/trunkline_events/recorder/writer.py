@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from eventsourcing.persistence import IntegrityError, OperationalError, StoredEvent, Tracking
 
 from trunkline_events.recorder import wire
-from trunkline_events.recorder.stream import PAUSE, TRANSIENT, Stream
+from trunkline_events.recorder.stream import PAUSE, RETRIED, Stream
 from trunkline_events.recorder.wire import INSERT, Message, State, Stored
 
 Update = Callable[[bytes], bytes]
@@ -123,7 +123,7 @@ class _Attempts:
                 return ack.seq
             elif ack.conflicts:
                 return None
-            elif ack.error.err_code not in TRANSIENT:
+            elif ack.error.err_code not in RETRIED:
                 raise OperationalError(
                     f"{self._stream.name} did not store it: {ack.error.description} (JetStream error "
                     f"{ack.error.err_code}); nothing was stored, so look at the server and save again"
