@@ -20,6 +20,9 @@ log = structlog.get_logger()
 RECONNECT_WAIT = (0.1, 0.25)
 """Seconds between attempts, drawn at random so that processes don't come back all at once (nats-py's own: 2 s)."""
 
+_jitter = random.Random()
+"""Its own: who seeds the global one, for a draw that can be repeated, is not to be disturbed by a reconnect."""
+
 Listener = Callable[[], Awaitable[None]]
 
 
@@ -82,7 +85,7 @@ class Connection:
         turn = itertools.count()
 
         def next_server(servers: list[Server], _info: dict[str, Any]) -> tuple[Server, float]:
-            return servers[next(turn) % len(servers)], random.uniform(*RECONNECT_WAIT)
+            return servers[next(turn) % len(servers)], _jitter.uniform(*RECONNECT_WAIT)
 
         async def on_error(error: Exception) -> None:
             log.debug("nats.error", error=type(error).__name__)

@@ -123,7 +123,7 @@ def test_a_save_whose_acknowledgement_is_late_is_stored_once_and_succeeds(
     assert server.pid is not None
     os.kill(server.pid, signal.SIGSTOP)
     # Long enough that it is sent again: the server then finds both, of which the second conflicts with the first.
-    resumed = threading.Timer(1.5, os.kill, (server.pid, signal.SIGCONT))
+    resumed = threading.Timer(2.5, os.kill, (server.pid, signal.SIGCONT))
     resumed.start()
     began = time.monotonic()
     assert recorder.insert_events([event(originator, v) for v in range(size)]) == list(range(1, size + 1))

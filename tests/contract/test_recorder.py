@@ -1,5 +1,6 @@
 """The persistence module passes the `eventsourcing` library's own test cases. Those of a cluster lean on these."""
 
+import gc
 import itertools
 import os
 from collections.abc import Callable, Iterator
@@ -40,6 +41,7 @@ def serving(start: Callable[[], AbstractAsyncContextManager[Any]], replicas: int
             "TRUNKLINE_REPLICAS": str(replicas),
         }
     finally:
+        gc.collect()  # the library's own cases leave applications behind, whose threads would look for these for ever
         servers.close()
 
 
