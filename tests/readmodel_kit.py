@@ -3,6 +3,7 @@
 The fold here knows nothing of the code it is held against: it looks at all events for each cell.
 """
 
+import contextlib
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -11,9 +12,11 @@ import msgspec
 from given import NOON, chat
 from hypothesis import strategies as st
 from trunkline.benchmark import history
+from trunkline.projector.store import Store
 from trunkline_events.circuit import CallFailed
 from trunkline_events.connection import Connection
 from trunkline_events.envelope import RecordedEvent, Unknown
+from trunkline_events.jetstream import JetStreamLog
 from trunkline_events.thread import (
     Aborted,
     AttemptFailed,
@@ -312,3 +315,29 @@ async def fill(url: str, count: int, seed: int = 7) -> int:
         return await history.fill(connection, history.history(count, seed))
     finally:
         await connection.close()
+
+
+async def folded(url: str) -> Rows:
+    """The tables as they follow from the log of this bus, from scratch."""
+    connection = await Connection.open(url, name="test")
+    try:
+        return naive([event async for event in JetStreamLog(connection).read()])
+    finally:
+        await connection.close()
+
+
+def seen(store: Store) -> tuple[int, Rows]:
+    """The live view: its position and all of it."""
+    env = store.live()
+    assert env is not None
+    with contextlib.closing(store.open(env)) as view:
+        return view.position, rows_of(view)
+
+
+def position_of(store: Store) -> int:
+    """Where the live view stands, -1 without one."""
+    env = store.live()
+    if env is None:
+        return -1
+    with contextlib.closing(store.open(env)) as view:
+        return view.position

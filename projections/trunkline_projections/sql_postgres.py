@@ -89,6 +89,8 @@ def swap(datastore: PostgresDatastore, live: str, beside: str, tracking: str) ->
         if found is not None and found["live"] is not None:
             lock = SQL("LOCK TABLE {}.{} IN ACCESS EXCLUSIVE MODE")
             cursor.execute(lock.format(Identifier(live), Identifier(tracking)))
+        there = cursor.execute("SELECT to_regnamespace(%s) AS live", (_quoted(live),)).fetchone()
+        if there is not None and there["live"] is not None:  # with or without its tracking: it may be broken
             cursor.execute(SQL("ALTER SCHEMA {} RENAME TO {}").format(Identifier(live), old))
         cursor.execute(SQL("ALTER SCHEMA {} RENAME TO {}").format(Identifier(beside), Identifier(live)))
         cursor.execute(SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(old))
@@ -110,18 +112,19 @@ def exists(datastore: PostgresDatastore, schema: str, table: str) -> bool:
         return cursor.fetchone() is not None
 
 
-def try_lock(datastore: PostgresDatastore, name: str) -> Any:
+def try_lock(datastore: PostgresDatastore, name: str, *, shared: bool = False) -> Any:
     """A context that yields whether we hold the advisory lock of this name, until its end."""
-    return _locked(datastore, name)
+    return _locked(datastore, name, "_shared" if shared else "")
 
 
 @contextmanager
-def _locked(datastore: PostgresDatastore, name: str) -> Iterator[bool]:
+def _locked(datastore: PostgresDatastore, name: str, kind: str) -> Iterator[bool]:
+    lock, unlock = Identifier(f"pg_try_advisory_lock{kind}"), Identifier(f"pg_advisory_unlock{kind}")
     with datastore.get_connection() as connection:
-        found = connection.execute("SELECT pg_try_advisory_lock(hashtext(%s)) AS held", (name,)).fetchone()
+        found = connection.execute(SQL("SELECT {}(hashtext(%s)) AS held").format(lock), (name,)).fetchone()
         held = found is not None and bool(found["held"])
         try:
             yield held
         finally:
-            if held:
-                connection.execute("SELECT pg_advisory_unlock(hashtext(%s))", (name,))
+            if held and not connection.broken:
+                connection.execute(SQL("SELECT {}(hashtext(%s))").format(unlock), (name,))

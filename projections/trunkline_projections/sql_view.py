@@ -147,6 +147,12 @@ class View(TrackingRecorder):
         with self.reading() as cursor:
             return {table.name: int(next(self.stream(cursor, table.count(self.prefix)))[0] or 0) for table in TABLES}
 
+    def check(self) -> None:
+        """Raise what the database does where a table or a column of this version is not there."""
+        with self.reading() as cursor:
+            for table in TABLES:
+                next(self.stream(cursor, f"{table.select(self.prefix)} LIMIT 1"), None)
+
     @contextmanager
     def snapshot(self) -> Iterator[Snapshot]:
         """The view as it stands now, held still."""

@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 from eventsourcing.persistence import OperationalError
 from processes import Role, passed, running, until
-from readmodel_kit import fill, naive, rows_of
+from readmodel_kit import fill, folded, position_of, seen
 from trunkline import projector as projector_module
 from trunkline.embedded import EmbeddedServer
-from trunkline.projector import NewerView, OtherLog, Projector, explain
+from trunkline.projector import AheadOfLog, NewerView, OtherLog, Projector
 from trunkline.projector.rebuild import Rebuilt, rebuild
 from trunkline.projector.store import RebuildRunning, SQLiteStore, Store
+from trunkline.projector.trouble import explain
 from trunkline_events import headers
 from trunkline_events.connection import Connection
-from trunkline_events.jetstream import JetStreamLog
 from trunkline_events.upstream import LogUpstream, ReadOnly, upstream_env
 from trunkline_projections import readmodels
 from trunkline_projections.sql_tables import Value
@@ -40,40 +40,9 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(projector_module, "FIRST_PAUSE", 0.05)
 
 
-async def folded(url: str) -> Rows:
-    """The tables as they follow from the log, from scratch."""
-    connection = await Connection.open(url, name="test")
-    try:
-        return naive([event async for event in JetStreamLog(connection).read()])
-    finally:
-        await connection.close()
-
-
-def seen(store: Store) -> tuple[int, Rows]:
-    """The live view: its position and all of it."""
-    env = store.live()
-    assert env is not None
-    view = store.open(env)
-    try:
-        return view.position, rows_of(view)
-    finally:
-        view.close()
-
-
 async def reached(store: Store, sequence: int) -> None:
     """Return when the live view is there."""
-
-    def there() -> bool:
-        env = store.live()
-        if env is None:
-            return False
-        view = store.open(env)
-        try:
-            return view.position >= sequence
-        finally:
-            view.close()
-
-    await until(there, within=20)
+    await until(lambda: position_of(store) >= sequence, within=20)
 
 
 @asynccontextmanager
@@ -146,22 +115,12 @@ async def test_a_killed_projector_leaves_nothing_out_and_counts_nothing_twice(
             filling = asyncio.create_task(fill(bus_url, 600, seed=draw.randrange(10**6)))
             await until(lambda: store.live() is not None)
             position = seen(store)[0]
-            await until(lambda since=position: seen_position(store) > since)  # type: ignore[misc]
+            await until(lambda since=position: position_of(store) > since)  # type: ignore[misc]
             await passed(draw.random() / 20)  # anywhere within a transaction, or between two
             await role.again()
             await filling
         await reached(store, 1800)
     assert seen(store) == (1800, await folded(bus_url))
-
-
-def seen_position(store: Store) -> int:
-    env = store.live()
-    assert env is not None
-    view = store.open(env)
-    try:
-        return view.position
-    finally:
-        view.close()
 
 
 async def test_of_two_projectors_one_writes_and_the_other_takes_over(bus_url: str, store: SQLiteStore) -> None:
@@ -211,7 +170,7 @@ async def test_a_projector_waits_for_a_locked_database(
         await fill(bus_url, 50, seed=8)
         await until(lambda: "database is locked" in projector._told)
         assert "end the program that holds it locked" in projector._told
-        assert seen_position(store) == 50
+        assert position_of(store) == 50
         holder.execute("ROLLBACK")
         holder.close()
         await reached(store, 100)
@@ -314,3 +273,14 @@ async def test_read_models_of_another_log_are_left_alone(bus_url: str, store: SQ
     done = await rebuilding(store, bus_url)
     assert (done.same, done.switched) == (None, False)
     assert (await rebuilding(store, bus_url, force=True)).switched
+
+
+async def test_read_models_beyond_the_end_of_their_log_are_left_alone(bus_url: str, store: SQLiteStore) -> None:
+    await fill(bus_url, 10)
+    await rebuilding(store, bus_url)
+    tampered(store, "UPDATE tracking SET notification_id = 15")
+    error = await given_up(bus_url, store)
+    assert isinstance(error, AheadOfLog)
+    assert "stands at event 15, and its log ends at 10" in str(error)
+    assert (await rebuilding(store, bus_url, force=True)).switched
+    assert seen(store) == (10, await folded(bus_url))

@@ -16,15 +16,14 @@ from pathlib import Path
 
 import pytest
 from processes import Role, passed, running, until
-from readmodel_kit import Rows, fill, naive, rows_of
+from readmodel_kit import fill, folded, position_of, seen
 from trunkline import projector as projector_module
 from trunkline import settings
 from trunkline.projector import Projector
 from trunkline.projector.rebuild import rebuild
 from trunkline.projector.store import NoDriver, PostgresStore
+from trunkline.projector.trouble import Unreadable
 from trunkline.settings import BadSettings
-from trunkline_events.connection import Connection
-from trunkline_events.jetstream import JetStreamLog
 
 pytest_plugins = ["gateway"]
 
@@ -110,37 +109,8 @@ def store(environ: dict[str, str]) -> PostgresStore:
     return PostgresStore(environ)
 
 
-async def folded(url: str) -> Rows:
-    connection = await Connection.open(url, name="test")
-    try:
-        return naive([event async for event in JetStreamLog(connection).read()])
-    finally:
-        await connection.close()
-
-
-def seen(store: PostgresStore) -> tuple[int, Rows]:
-    env = store.live()
-    assert env is not None
-    view = store.open(env)
-    try:
-        return view.position, rows_of(view)
-    finally:
-        view.close()
-
-
-def position(store: PostgresStore) -> int:
-    env = store.live()
-    if env is None:
-        return -1
-    view = store.open(env)
-    try:
-        return view.position
-    finally:
-        view.close()
-
-
 async def reached(store: PostgresStore, sequence: int) -> None:
-    await until(lambda: position(store) >= sequence, within=20)
+    await until(lambda: position_of(store) >= sequence, within=20)
 
 
 @needs_postgres
@@ -169,9 +139,9 @@ async def test_a_killed_projector_leaves_nothing_out_and_counts_nothing_twice(
     role = Role(bus_url, tmp_path, "projector", "projector", environ=environ)
     async with running(role):
         for number in range(2):
-            before = position(store)
+            before = position_of(store)
             filling = asyncio.create_task(fill(bus_url, 600, seed=number))
-            await until(lambda since=before: position(store) > since)  # type: ignore[misc]
+            await until(lambda since=before: position_of(store) > since)  # type: ignore[misc]
             await passed(0.02 * number)
             await role.again()
             await filling
@@ -199,6 +169,39 @@ async def test_what_differs_is_counted_and_stays(bus_url: str, store: PostgresSt
     assert {table.table for table in done.tables if not table.same} == {"latency", "usage_by_provider"}
     assert (await asyncio.to_thread(rebuild, store, bus_url, force=True)).switched
     assert await asyncio.to_thread(seen, store) == (100, await folded(bus_url))
+
+
+@needs_postgres
+@pytest.mark.parametrize("table", ["latency", "readmodels_tracking"])
+async def test_a_broken_schema_is_replaced_by_force_only(bus_url: str, store: PostgresStore, table: str) -> None:
+    await fill(bus_url, 60)
+    await asyncio.to_thread(rebuild, store, bus_url, force=False)
+
+    def tamper() -> None:
+        env = store.live()
+        assert env is not None
+        view = store.open(env)
+        with view.writing() as cursor:
+            view.run(cursor, f"DROP TABLE {view.prefix}{table}")
+        view.close()
+
+    await asyncio.to_thread(tamper)
+    with pytest.raises(Unreadable, match="--force"):
+        await asyncio.to_thread(rebuild, store, bus_url, force=False)
+    done = await asyncio.to_thread(rebuild, store, bus_url, force=True)
+    assert (done.same, done.switched) == (None, True)
+    assert await asyncio.to_thread(seen, store) == (60, await folded(bus_url))
+
+
+@needs_postgres
+async def test_whether_a_projector_follows_is_known(bus_url: str, store: PostgresStore) -> None:
+    await fill(bus_url, 60)
+    projector = Projector(bus_url, store)
+    projector.start()
+    await reached(store, 60)
+    assert await asyncio.to_thread(store.followed)
+    await projector.stop()
+    assert not await asyncio.to_thread(store.followed)
 
 
 def test_postgres_without_its_driver_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cli_kit import Done, ended
@@ -56,8 +57,11 @@ async def test_read_models_are_listed_measured_and_rebuilt_while_a_projector_run
     lag = (await projections("lag", "--json")).json
     assert (lag["position"], lag["end"], lag["events_behind"]) == (400, 450, 50)
     assert lag["seconds_behind"] >= 0
+    assert lag["projector"] is False
+    assert "no projector is at work" in lag["state"]
     told = await projections("list")
     assert "usage_by_model\t5\t400\t50" in told.out
+    assert "no projector is at work" in told.err
 
 
 def asked(file: Path, query: str) -> int | None:
@@ -91,7 +95,7 @@ async def test_a_difference_is_exit_code_7_and_force_replaces(
 
 
 async def test_what_is_not_there_is_told_with_what_to_do(
-    projections: Projections, server: object, tmp_path: Path
+    projections: Projections, bus_url: str, tmp_path: Path
 ) -> None:
     none = await projections("list", "--json")
     assert none.code == 3
@@ -109,6 +113,75 @@ async def test_what_is_not_there_is_told_with_what_to_do(
     broken = await projections("list")
     assert broken.code == 1
     assert "trunkline projections rebuild --force" in broken.err
+    await fill(bus_url, 20)
+    kept = await projections("rebuild")
+    assert kept.code == 1
+    assert "trunkline projections rebuild --force" in kept.err
+    replaced = await projections("rebuild", "--force")
+    assert replaced.code == 0, replaced
+    assert "could not be read (file is not a database), and were replaced" in replaced.out
+    assert (await projections("list")).code == 0
+
+
+@pytest.mark.parametrize(
+    ("statement", "code", "name", "told"),
+    [
+        ("UPDATE view_info SET value = 'another' WHERE name = 'log'", 7, "mismatch", "of another log"),
+        ("UPDATE tracking SET notification_id = 99", 1, "failed", "stands at event 99, and its log ends at 20"),
+        ("UPDATE view_info SET value = '99' WHERE name = 'version'", 1, "failed", "upgrade it"),
+        ("DROP TABLE latency", 1, "failed", "no such table: latency; `trunkline projections rebuild --force`"),
+    ],
+)
+async def test_list_and_lag_do_not_look_well_where_they_are_not(
+    projections: Projections, bus_url: str, tmp_path: Path, statement: str, code: int, name: str, told: str
+) -> None:
+    await fill(bus_url, 20)
+    assert (await projections("rebuild")).code == 0
+    connection = sqlite3.connect(tmp_path / "data" / "projections" / "readmodels.sqlite")
+    connection.execute(statement)
+    connection.commit()
+    connection.close()
+    for verb in ("list", "lag"):
+        found = await projections(verb)
+        assert found.code == code, found
+        assert told in found.err
+        assert "events behind  0" not in found.out
+        found = await projections(verb, "--json")
+        assert found.code == code, found
+        assert found.json["error"]["code"] == name
+        assert found.json.get("events_behind") is None
+
+
+async def test_a_file_for_a_data_folder_is_told(bus_url: str, tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("")
+    for verb in ("list", "lag", "rebuild"):
+        done = await ended("projections", verb, "--nats", bus_url, "--data", str(file), cwd=tmp_path)
+        assert done.code == 1, done
+        assert f"{file} is not a folder; name the gateway's data folder with --data" in done.err
+        assert "free space" not in done.err
+    (tmp_path / "projections").write_text("")
+    done = await ended("projections", "rebuild", "--nats", bus_url, "--data", str(tmp_path), cwd=tmp_path)
+    assert done.code == 1, done
+    assert "that you may write to" in done.err
+
+
+async def test_a_database_that_does_not_answer_is_unavailable(bus_url: str, tmp_path: Path) -> None:
+    pytest.importorskip("psycopg")
+    environ: dict[str, Any] = {
+        "PERSISTENCE_MODULE": "eventsourcing.postgres",
+        "POSTGRES_DBNAME": "none",
+        "POSTGRES_HOST": "127.0.0.1",
+        "POSTGRES_PORT": "1",
+        "POSTGRES_USER": "nobody",
+        "POSTGRES_PASSWORD": "x",
+        "POSTGRES_CONNECT_TIMEOUT": "1",
+    }
+    for verb in ("list", "rebuild"):
+        done = await ended("projections", verb, "--nats", bus_url, "--json", cwd=tmp_path, **environ)
+        assert done.code == 6, done
+        assert done.json["error"]["code"] == "unavailable"
+        assert "see that the database is up" in done.err
 
 
 def there(file: Path) -> bool:

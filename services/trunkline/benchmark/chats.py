@@ -35,11 +35,13 @@ async def run(bench: Bench) -> None:
             bench, url, pid, "chat, process, 1,000 threads", IN_FLIGHT, 10_000, thread=lambda i: f"t{i % 1000}"
         )
         await _plain(bench, url, pid, "chat, process, with request ids", IN_FLIGHT, 5_000, request=lambda i: f"r{i}")
+        await _plain(bench, url, pid, "chat, process, no thread", 256, 10_000)
         await _plain(bench, url, pid, "chat, process, one in flight", 1, 3_000)
         await _streams(bench, url, pid, "stream of 50 chunks, process", 1_000)
     async with gateway("always") as (url, pid):
         await _plain(bench, url, pid, "chat, always, no thread", IN_FLIGHT, 5_000)
         await _plain(bench, url, pid, "chat, always, distinct threads", IN_FLIGHT, 5_000, thread=lambda i: f"t{i}")
+        await _plain(bench, url, pid, "chat, always, no thread", 256, 5_000)
         await _plain(bench, url, pid, "chat, always, one in flight", 1, 1_000)
         await _streams(bench, url, pid, "stream of 50 chunks, always", 500)
 

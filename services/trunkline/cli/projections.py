@@ -2,10 +2,13 @@
 
 import argparse
 import asyncio
+import contextlib
+import errno
 import gc
 import sqlite3
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -15,13 +18,15 @@ from trunkline_events.jetstream import JetStreamLog
 from trunkline_projections.sql_view import View
 
 from trunkline import settings, telemetry
-from trunkline.cli.failures import FAILED, NOT_FOUND
+from trunkline.cli.failures import FAILED, NOT_FOUND, UNAVAILABLE
 from trunkline.cli.output import emit, fields, say, show, table
-from trunkline.projector import end_of_log, explain, outdated, standing
+from trunkline.projector import OtherLog, end_of_log, outdated, standing
 from trunkline.projector.rebuild import Rebuilt, rebuild
-from trunkline.projector.store import NoReadModels, ReadModelsError, Store, store_of
+from trunkline.projector.store import NoReadModels, ReadModelsError, SQLiteStore, Store, store_of
+from trunkline.projector.trouble import explain, is_away
 
 MISMATCH = 7
+LOOKS = 3
 
 _COLUMNS = ("table", "rows", "position", "events behind")
 _DIFFERENCE_COLUMNS = ("table", "rows", "missing", "extra", "different")
@@ -36,23 +41,40 @@ def run(args: argparse.Namespace) -> int:
     try:
         store = store_of(chosen)
         where = store.where
+        if isinstance(store, SQLiteStore) and chosen.data.exists() and not chosen.data.is_dir():
+            return _failed(args, FAILED, f"{chosen.data} is not a folder; name the gateway's data folder with --data")
         if args.verb == "rebuild":
             return _rebuild(store, url, args)
         return asyncio.run(_look(store, url, args))
     except ReadModelsError as error:
         return _failed(args, NOT_FOUND if isinstance(error, NoReadModels) else FAILED, str(error))
     except (PersistenceError, sqlite3.Error) as error:
-        return _failed(args, FAILED, explain(error, where))
+        return _failed(args, UNAVAILABLE if is_away(error) else FAILED, explain(error, where))
+    except OSError as error:
+        if error.filename is None or error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        return _failed(args, FAILED, f"{error.filename}: {error.strerror}; {_FOLDER_ADVICE}")
+
+
+_FOLDER_ADVICE = "name a data folder that you may write to with --data"
+_NAMES = {NOT_FOUND: "not_found", UNAVAILABLE: "unavailable", MISMATCH: "mismatch"}
 
 
 def _failed(args: argparse.Namespace, code: int, message: str) -> int:
     say(f"trunkline: {message}")
     if args.json:
-        emit({"error": {"code": "not_found" if code == NOT_FOUND else "failed", "message": message}})
+        emit(_error(code, message))
     return code
 
 
+def _error(code: int, message: str) -> dict[str, Any]:
+    return {"error": {"code": _NAMES.get(code, "failed"), "message": message}}
+
+
 # -- list and lag ------------------------------------------------------------------------------------------------------
+
+_NOBODY = "kept up by nobody: no projector is at work on them; start `trunkline up` or `trunkline run projector`"
+_OLD = "of another shape: a projector of this version builds them anew"
 
 
 async def _look(store: Store, url: str, args: argparse.Namespace) -> int:
@@ -61,21 +83,37 @@ async def _look(store: Store, url: str, args: argparse.Namespace) -> int:
         raise NoReadModels(f"there are no read models in {store.where} yet; start `trunkline run projector`")
     stands = standing(store, env)
     end = await end_of_log(url)
+    try:
+        old = outdated(stands, end, store.where)
+    except ReadModelsError as error:
+        code = MISMATCH if isinstance(error, OtherLog) else FAILED
+        nothing = {"position": stands.position, "end": end.sequence, "events_behind": None, "seconds_behind": None}
+        _print({**nothing, "projector": False, "state": str(error), "where": store.where}, code, args)
+        return code
     view = store.open(env)
     try:
-        try:
-            old = outdated(stands, end, store.where)
-            state = "of another shape: a projector of this version builds them anew" if old else "live"
-        except ReadModelsError as error:
-            state = str(error)
-        lag = await _lag(view, url)
-        if args.verb == "lag":
-            _print_lag({**lag, "state": state, "where": store.where}, as_json=args.json)
-        else:
-            _print_list({"where": store.where, "state": state, **lag, "tables": _tables(view)}, as_json=args.json)
+        if not old:
+            view.check()
+        found = await _lag(view, url)
+        followed = await _is_followed(store)
+        state = _OLD if old else "live" if followed else _NOBODY
+        tables = []
+        if args.verb == "list":
+            with contextlib.suppress(*((PersistenceError, sqlite3.Error) if old else ())):  # it may have other tables
+                tables = _tables(view)
+        _print({**found, "projector": followed, "state": state, "where": store.where}, 0, args, tables)
     finally:
         view.close()
     return 0
+
+
+async def _is_followed(store: Store) -> bool:
+    """Asked more than once: whoever else looks at the same moment may be mistaken for a projector."""
+    for _ in range(LOOKS):
+        if not await asyncio.to_thread(store.followed):
+            return False
+        await asyncio.sleep(0.01)
+    return True
 
 
 def _tables(view: View) -> list[dict[str, Any]]:
@@ -101,21 +139,19 @@ async def _lag(view: View, url: str) -> dict[str, Any]:
     }
 
 
-def _print_lag(lag: dict[str, Any], *, as_json: bool) -> None:
-    if as_json:
-        emit(lag)
-    else:
-        fields({name.replace("_", " "): value for name, value in lag.items()})
-
-
-def _print_list(found: dict[str, Any], *, as_json: bool) -> None:
-    if as_json:
-        emit(found)
-        return
-    behind = found["events_behind"]
-    table(_COLUMNS, [[one["table"], one["rows"], found["position"], behind] for one in found["tables"]])
-    if found["state"] != "live":
-        say(f"trunkline: {found['state']}")
+def _print(found: dict[str, Any], code: int, args: argparse.Namespace, tables: Sequence[dict[str, Any]] = ()) -> None:
+    """The tables or the lag; what is wrong, if anything is, on stderr as well."""
+    state = found["state"]
+    if args.json:
+        listed = {"tables": tables} if args.verb == "list" else {}
+        emit({**found, **listed, **(_error(code, state) if code else {})})
+    elif args.verb == "lag":
+        fields({name.replace("_", " "): value for name, value in found.items() if name != "state" or not code})
+    elif tables:
+        behind = found["events_behind"]
+        table(_COLUMNS, [[one["table"], one["rows"], found["position"], behind] for one in tables])
+    if code or (args.verb == "list" and state != "live" and not args.json):
+        say(f"trunkline: {state}")
 
 
 # -- rebuild -----------------------------------------------------------------------------------------------------------

@@ -2,13 +2,12 @@
 
 It runs the eventsourcing library's `ProjectionRunner`, which is synchronous, in a thread. Whatever goes wrong (the bus
 away, no log yet, the database locked, full or away) it says once, waits, and goes on from the position in the database:
-nothing is applied twice, and nothing is left out. Of several projectors on one database one writes; the others stand
-by, and take over when it has not moved for a while.
+nothing is applied twice, and nothing is left out. That it follows again it says when it really went on. Of several
+projectors on one database one writes; the others stand by, and take over when it has not moved for a while.
 """
 
 import asyncio
 import contextlib
-import sqlite3
 import threading
 import time
 from collections.abc import Iterator
@@ -18,17 +17,18 @@ from typing import Any, cast
 import nats.errors
 import nats.js.errors
 import structlog
-from eventsourcing.persistence import IntegrityError, PersistenceError
+from eventsourcing.persistence import IntegrityError
 from eventsourcing.projection import ProjectionRunner
 from msgspec import Struct
 from trunkline_events import subjects
-from trunkline_events.connection import Connection, Unreachable
-from trunkline_events.log import LogError, LogMissing, LogUnavailable
+from trunkline_events.connection import Connection
+from trunkline_events.log import LogMissing, LogUnavailable
 from trunkline_events.upstream import LogUpstream, upstream_env
 from trunkline_projections.readmodels import VERSION, schema
 from trunkline_projections.sql_projection import ReadModels
 
 from trunkline.projector.store import Env, ReadModelsError, RebuildRunning, Store
+from trunkline.projector.trouble import REPLACE, TROUBLE, Unreadable, explain
 
 log = structlog.get_logger()
 
@@ -39,20 +39,6 @@ STANDBY_SECONDS = 3.0
 STALLED_SECONDS = 30.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 5.0
 
-_SQLITE_ADVICE = {
-    sqlite3.SQLITE_FULL: "free space on that disk",
-    sqlite3.SQLITE_BUSY: "end the program that holds it locked",
-    sqlite3.SQLITE_LOCKED: "end the program that holds it locked",
-    sqlite3.SQLITE_READONLY: "make it writable",
-    sqlite3.SQLITE_CANTOPEN: "see that its folder exists and is writable",
-    sqlite3.SQLITE_IOERR: "look at that disk",
-    sqlite3.SQLITE_CORRUPT: "build it anew with `trunkline projections rebuild --force`",
-    sqlite3.SQLITE_NOTADB: "build it anew with `trunkline projections rebuild --force`",
-}
-
-TROUBLE = (PersistenceError, sqlite3.Error, Unreachable, LogError, OSError, TimeoutError)
-"""What may pass: wait, and try again."""
-
 
 class NewerView(ReadModelsError):
     """The read models were made by a newer version. Upgrade this one, or choose another data folder."""
@@ -60,6 +46,10 @@ class NewerView(ReadModelsError):
 
 class OtherLog(ReadModelsError):
     """The read models were made from another log. Rebuild them with --force, or choose another data folder."""
+
+
+class AheadOfLog(ReadModelsError):
+    """The read models stand beyond the end of their log. Rebuild them with --force."""
 
 
 class LogEnd(Struct, frozen=True):
@@ -83,18 +73,6 @@ async def end_of_log(url: str) -> LogEnd:
     return LogEnd(info.created.isoformat() if info.created else "", int(info.state.last_seq))
 
 
-def explain(error: BaseException, where: str) -> str:
-    """What went wrong with the read models, and what to do about it; the database's errors by code."""
-    # The library's runner drops the causes of what it raises; its errors still hold SQLite's own as their argument.
-    cause = error.args[0] if isinstance(error, PersistenceError) and error.args else error
-    if isinstance(cause, sqlite3.Error):
-        code = getattr(cause, "sqlite_errorcode", 0) & 0xFF
-        return f"{where}: {cause}; {_SQLITE_ADVICE.get(code, 'see docs/projections.md')}"
-    if isinstance(error, PersistenceError):
-        return f"{where}: {str(error).strip()}; see that the database is up, and POSTGRES_… in the environment"
-    return str(error) or type(error).__name__
-
-
 class Standing(Struct, frozen=True):
     """What a view says of itself. Ask it before the log for its end: then a position beyond that end is not a race."""
 
@@ -103,26 +81,45 @@ class Standing(Struct, frozen=True):
 
 
 def standing(store: Store, env: Env) -> Standing:
-    """Ask a view."""
+    """Ask a view. Raises Unreadable, and what the database does."""
     view = store.open(env)
     try:
-        return Standing(view.info(), view.position)
+        found = Standing(view.info(), view.position)
+        if found.position < 0 or not found.info.get("version", "0").isdecimal():
+            raise Unreadable(f"{store.where} can't be read: its position or version makes no sense; {REPLACE}")
+        return found
+    except (ValueError, TypeError) as error:
+        raise Unreadable(f"{store.where} can't be read: {error}; {REPLACE}") from error
+    finally:
+        view.close()
+
+
+def check(store: Store, env: Env) -> None:
+    """Raise what the database does where a view of this version lacks a table."""
+    view = store.open(env)
+    try:
+        view.check()
     finally:
         view.close()
 
 
 def outdated(view: Standing, end: LogEnd, where: str) -> bool:
-    """Whether the view has to be built anew for this version. Raises NewerView, OtherLog."""
+    """Whether the view has to be built anew for this version. Raises NewerView, OtherLog, AheadOfLog."""
     version = int(view.info.get("version", 0))
     if version > VERSION:
         raise NewerView(
             f"{where} holds read models of version {version}, and this program knows {VERSION}; "
             "upgrade it, or choose another folder with --data"
         )
-    if view.info.get("log") != end.identity or view.position > end.sequence:
+    if view.info.get("log") != end.identity:
         raise OtherLog(
             f"{where} holds read models of another log than the one on this bus; "
             "choose another folder with --data, or replace them with `trunkline projections rebuild --force`"
+        )
+    if view.position > end.sequence:
+        raise AheadOfLog(
+            f"{where} stands at event {view.position}, and its log ends at {end.sequence}: "
+            f"the log lost its last events, or somebody changed the position; {REPLACE}"
         )
     return view.info.get("schema") != schema()
 
@@ -179,6 +176,7 @@ class Projector:
         self._thread = threading.Thread(target=self._serve, name="trunkline-projector", daemon=True)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._told = ""
+        self._end = 0
         self.failed: asyncio.Future[Exception] | None = None
 
     def start(self) -> "asyncio.Future[Exception]":
@@ -224,19 +222,25 @@ class Projector:
             env = self._build()
         if env is None or self._stop.is_set():
             return
-        with running(self._store, env, self._url) as runner:
+        with self._store.following(), running(self._store, env, self._url) as runner:
             self._runner = runner
-            self._told = ""
             projection = cast("ReadModels", runner.projection)
-            log.info("projector.following", position=projection.position, where=self._store.where)
+            began = projection.position
+            # After trouble it is not clear before an event is committed that it's over, unless there is none to commit.
+            if not self._told or began >= self._end:
+                self._tell_following(began)
             while not self._stop.is_set():
                 runner.run_forever(timeout=LOOK_SECONDS)  # raises what ended it
+                if self._told and projection.position > began:
+                    self._tell_following(projection.position)
                 if runner.is_interrupted.is_set() or self._store.superseded(env, runner.view, projection.position):
                     break
 
     def _is_outdated(self, env: Env) -> bool:
         view = standing(self._store, env)
-        return outdated(view, asyncio.run(end_of_log(self._url)), self._store.where)
+        end = asyncio.run(end_of_log(self._url))
+        self._end = end.sequence
+        return outdated(view, end, self._store.where)
 
     def _build(self) -> Env | None:
         """Build the view of this version beside the old one, which is read meanwhile, and put it in its place."""
@@ -245,7 +249,8 @@ class Projector:
             if live is not None and not self._is_outdated(live):
                 return live  # somebody else was quicker
             end = asyncio.run(end_of_log(self._url))
-            log.info("projector.building", until=end.sequence if live else 0, where=self._store.where)
+            if not self._told:
+                log.info("projector.building", until=end.sequence if live else 0, where=self._store.where)
             env = begin(self._store, end)
             if live is not None:
                 advance(self._store, env, self._url, end.sequence, self._stop)
@@ -270,6 +275,10 @@ class Projector:
             env = self._store.live()
             return None if env is None else standing(self._store, env).position
         return None
+
+    def _tell_following(self, position: int) -> None:
+        self._told = ""
+        log.info("projector.following", position=position, where=self._store.where)
 
     def _tell(self, name: str, reason: str) -> None:
         if reason != self._told:

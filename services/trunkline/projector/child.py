@@ -5,6 +5,7 @@ import contextlib
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,8 +19,12 @@ log = structlog.get_logger()
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
 STOP_SECONDS = 10.0
 NICE = 10
-FOR_GOOD = (1, 2)
-"""Exit codes of a projector that has said on stderr what somebody must mend first."""
+GAVE_UP = (1, 2)
+"""Exit codes of a projector that has said on stderr what somebody must mend first; it is tried again now and then."""
+FIRST_RETRY, LONGEST_RETRY = 5.0, 60.0
+
+
+_NEXT = "mend what it said above; it is started again now and then, within a minute, and the gateway goes on"
 
 
 class ProjectorChild:
@@ -38,8 +43,9 @@ class ProjectorChild:
         self._task = asyncio.create_task(self._keep())
 
     async def _keep(self) -> None:
-        pause = FIRST_PAUSE
+        pause, retry, told = FIRST_PAUSE, FIRST_RETRY, False
         while True:
+            began = time.monotonic()
             try:
                 self._process = await asyncio.create_subprocess_exec(
                     *self._command, start_new_session=True, preexec_fn=_modest(os.getpid())
@@ -48,9 +54,15 @@ class ProjectorChild:
             except OSError as error:  # no process may be had for a while
                 log.warning("projector.not_started", error=str(error), pause=pause)
             else:
-                if code in FOR_GOOD:
-                    log.error("projector.ended", exit_code=code, next="see what it said above; the gateway goes on")
-                    return
+                if time.monotonic() - began > LONGEST_RETRY:  # it had been at work
+                    pause, retry, told = FIRST_PAUSE, FIRST_RETRY, False
+                if code in GAVE_UP:
+                    if not told:
+                        log.error("projector.ended", exit_code=code, next=_NEXT)
+                    told = True
+                    await asyncio.sleep(retry)
+                    retry = min(2 * retry, LONGEST_RETRY)
+                    continue
                 log.warning("projector.died", exit_code=code, pause=pause)
             await asyncio.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)

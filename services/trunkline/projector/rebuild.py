@@ -2,9 +2,11 @@
 
 import asyncio
 import hashlib
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import msgspec
 from eventsourcing.persistence import PersistenceError
@@ -13,8 +15,9 @@ from trunkline_projections.readmodels import TABLES
 from trunkline_projections.sql_tables import Table, Value
 from trunkline_projections.sql_view import Snapshot
 
-from trunkline.projector import LogEnd, Standing, advance, begin, end_of_log, explain, outdated, standing
+from trunkline.projector import LogEnd, Standing, advance, begin, check, end_of_log, outdated, standing
 from trunkline.projector.store import Env, ReadModelsError, Store
+from trunkline.projector.trouble import REPLACE, Unreadable, is_broken, what
 
 Row = tuple[Value, ...]
 
@@ -51,35 +54,28 @@ class Rebuilt(Struct, frozen=True, kw_only=True):
 
 
 def rebuild(store: Store, url: str, *, force: bool) -> Rebuilt:
-    """Build, compare, switch. Where the two differ the live view stays, unless `force` replaces it.
+    """Build, compare, switch. Where the two differ the live view stays, unless `force` replaces it; likewise where
+    it can't be read, which raises Unreadable without `force`.
 
     A projector may be at work all the while: the live view is held still for the comparison, by a snapshot, and the
     new one is brought to the very event that it stands at.
     """
     with store.rebuilding():
         began = time.monotonic()
-        found, reason = _found(store)
+        found, reason = _found(store, force=force)
         end = asyncio.run(end_of_log(url))  # after the view was asked where it stands
-        reason = reason or _incomparable(store, found, end)
-        live = None
-        if reason is None and (live_env := store.live()) is not None:
-            live = store.open(live_env)
+        reason = reason or _incomparable(store, found, end, force=force)
         env = begin(store, end)
-        try:
-            until = end.sequence if live is None else live.position
-            advance(store, env, url, until, threading.Event())
-            seconds = time.monotonic() - began
-            tables: list[TableDifference] = []
-            same = None
-            if live is not None:
-                with live.snapshot() as held:
-                    until = held.position
-                    advance(store, env, url, until, threading.Event())
-                    tables = _compared(store, env, held)
-                same = all(table.same for table in tables)
-        finally:
-            if live is not None:
-                live.close()
+        until = end.sequence if found is None or reason is not None else found.position
+        advance(store, env, url, until, threading.Event())
+        seconds = time.monotonic() - began
+        tables: list[TableDifference] = []
+        if reason is None:
+            try:
+                until, tables = _beside_live(store, env, url)
+            except _BREAKS as error:
+                reason = _replaced(error, store, force=force)
+        same = all(table.same for table in tables) if reason is None else None
         switched = force or same is True or (same is None and reason in (_NONE, _OLDER))
         kept = None if switched else store.kept()
         if switched:
@@ -101,23 +97,62 @@ _NONE = "there were none before"
 _OLDER = "those there were had another shape"
 
 
-def _found(store: Store) -> tuple[Standing | None, str | None]:
+_BREAKS = (PersistenceError, sqlite3.Error, Unreadable, ValueError, TypeError)
+"""What reading a broken view may raise; the last two where it holds rows that make no sense."""
+
+
+def _found(store: Store, *, force: bool) -> tuple[Standing | None, str | None]:
     """What the live view says of itself, or why it says nothing."""
     env = store.live()
     if env is None:
         return None, _NONE
     try:
         return standing(store, env), None
-    except PersistenceError as error:
-        return None, explain(error, store.where)
+    except _BREAKS as error:
+        return None, _replaced(error, store, force=force)
 
 
-def _incomparable(store: Store, found: Standing | None, end: LogEnd) -> str | None:
+def _incomparable(store: Store, found: Standing | None, end: LogEnd, *, force: bool) -> str | None:
     """Why the live view is none to compare with, or None where it is one."""
+    env = store.live()
+    if found is None or env is None:
+        return _NONE
     try:
-        return _OLDER if found is not None and outdated(found, end, store.where) else None
+        if outdated(found, end, store.where):
+            return _OLDER
     except ReadModelsError as error:
         return str(error)
+    try:
+        check(store, env)
+    except _BREAKS as error:
+        return _replaced(error, store, force=force)
+    return None
+
+
+def _replaced(error: Exception, store: Store, *, force: bool) -> str:
+    """What is said of a live view that is broken and gets replaced. Raises Unreadable where it may not be."""
+    if not is_broken(error) and not isinstance(error, (ValueError, TypeError)):
+        raise error
+    if not force:
+        told = error if isinstance(error, Unreadable) else f"{store.where} can't be read: {what(error)}; {REPLACE}"
+        raise Unreadable(str(told)) from error
+    return f"{_BROKEN} ({what(error)}), and were replaced"
+
+
+_BROKEN = "those there were could not be read"
+
+
+def _beside_live(store: Store, env: Env, url: str) -> tuple[int, list[TableDifference]]:
+    """Bring the new view to where the live one stands, and compare the two."""
+    live_env = store.live()
+    assert live_env is not None
+    live = store.open(live_env)
+    try:
+        with live.snapshot() as held:
+            advance(store, env, url, held.position, threading.Event())
+            return held.position, _compared(store, env, held)
+    finally:
+        live.close()
 
 
 def _compared(store: Store, env: Env, held: Snapshot) -> list[TableDifference]:
@@ -163,4 +198,12 @@ def difference(table: Table, live: Iterator[Row], rebuilt: Iterator[Row]) -> Tab
 
 
 def _before(one: Row, other: Row) -> bool:
-    return one < other  # keys hold no NULL, and the same kinds in the same places
+    """Keys hold no NULL, and the same kinds in the same places, unless somebody meddled: then as SQLite orders them."""
+    try:
+        return one < other
+    except TypeError:
+        return [_ranked(value) for value in one] < [_ranked(value) for value in other]
+
+
+def _ranked(value: object) -> tuple[int, Any]:
+    return (0 if isinstance(value, (int, float)) else 1 if isinstance(value, str) else 2, value)

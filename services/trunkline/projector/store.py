@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 LINK = "readmodels.sqlite"
 BESIDE = "readmodels-next.sqlite"
 LOCK = "rebuild.lock"
+FOLLOWING = "projector.lock"
 LOCK_SECONDS = "30"
 """How long a statement waits for another program's lock on an SQLite file."""
 
@@ -82,6 +83,14 @@ class Store(ABC):
     def rebuilding(self) -> Any:
         """A context in which nobody else rebuilds. Raises RebuildRunning."""
 
+    @abstractmethod
+    def following(self) -> Any:
+        """A context in which a projector keeps the live view up: what `followed` asks, and gone with its process."""
+
+    @abstractmethod
+    def followed(self) -> bool:
+        """Whether a projector keeps the live view up now."""
+
     def superseded(self, env: Env, view: View, position: int) -> bool:
         """Whether the view we write, and know to be at `position`, is the live one no more."""
         return self.live() != env or view.position < position
@@ -125,11 +134,13 @@ class SQLiteStore(Store):
         return str(self._folder / BESIDE)
 
     def switch(self) -> None:
-        live, beside = self._folder / LINK, self._folder / BESIDE
+        live, beside = self._folder.resolve() / LINK, self._folder / BESIDE
         old = live.resolve() if live.exists() else None
         _point(live, beside.resolve())
         beside.unlink()
-        if old is not None and old != live.resolve():
+        if old == live:  # no link: somebody put a file in its place, which is gone, unlike what SQLite left beside
+            _remove(live, ends=_BESIDE_IT)
+        elif old is not None and old != live.resolve():
             _remove(old)  # a projector that still has it open writes to a file without a name, until it notices
 
     @contextmanager
@@ -142,7 +153,24 @@ class SQLiteStore(Store):
                 raise RebuildRunning(_RUNNING.format(self.where)) from error
             yield
 
+    @contextmanager
+    def following(self) -> Iterator[None]:
+        with (self._folder / FOLLOWING).open("w") as held:
+            fcntl.flock(held, fcntl.LOCK_SH)  # several may try; nobody holds it exclusively but to look
+            yield
 
+    def followed(self) -> bool:
+        try:
+            with (self._folder / FOLLOWING).open() as held:
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False  # nobody ever was
+        return False
+
+
+_BESIDE_IT = ("-wal", "-shm")
 _RUNNING = "somebody else is rebuilding {}; wait for it to end, then look with `trunkline projections list`"
 
 
@@ -164,8 +192,8 @@ def _point(link: Path, file: Path) -> None:
     new.replace(link)
 
 
-def _remove(file: Path) -> None:
-    for end in ("", "-wal", "-shm"):
+def _remove(file: Path, ends: tuple[str, ...] = ("", *_BESIDE_IT)) -> None:
+    for end in ends:
         file.with_name(file.name + end).unlink(missing_ok=True)
 
 
@@ -217,6 +245,19 @@ class PostgresStore(Store):
             if not held:
                 raise RebuildRunning(_RUNNING.format(self.where))
             yield
+
+    @contextmanager
+    def following(self) -> Iterator[None]:
+        with self._datastore() as datastore, self._sql.try_lock(datastore, self._following, shared=True):
+            yield
+
+    def followed(self) -> bool:
+        with self._datastore() as datastore, self._sql.try_lock(datastore, self._following) as held:
+            return not held
+
+    @property
+    def _following(self) -> str:
+        return f"{self._schema} following"
 
     @contextmanager
     def _datastore(self) -> Iterator["PostgresDatastore"]:
