@@ -156,7 +156,7 @@ def test_the_leader_of_a_cluster_is_killed_while_saves_go_on(tmp_path: Path, fac
     )
     cluster = loop.open()
     try:
-        recorder = factory_for(cluster.url, factories, replicas=3).process_recorder()
+        recorder = factory_for(cluster.url, factories, timeout=60, replicas=3).process_recorder()
         saved = [uuid4() for _ in range(60)]
         for number, originator in enumerate(saved, 1):
             new = [event(originator, version) for version in range(1 + number % 2)]
