@@ -27,11 +27,12 @@ class AckError(msgspec.Struct, frozen=True):
 
 
 class Ack(msgspec.Struct, frozen=True):
-    """What the stream answered: a sequence, or an error."""
+    """What the stream answered: a sequence, or an error. `resent`: to what had been part of a batch before."""
 
     seq: int = 0
     duplicate: bool = False
     error: AckError | None = None
+    resent: bool = False
 
     @property
     def conflicts(self) -> bool:

@@ -37,6 +37,9 @@ from trunkline_events.writer import NOT_SENT, Writer
 
 log = structlog.get_logger()
 
+_DOUBTFUL = codes.TRANSIENT | {codes.IN_PROCESS}
+"""A server without its lead says so of what may yet be stored: nobody knows until it is appended again."""
+
 BATCH_HEADERS = 160
 """Bytes kept free, in what the server takes as one message, for what a batch adds to it."""
 
@@ -120,16 +123,16 @@ class JetStreamLog:
             ack = await self._writer.write(subject, body, envelope, wait, alone=unanswered)
             if ack is NOT_SENT:
                 pass
-            elif ack is None or (ack.error is not None and ack.error.err_code == codes.IN_PROCESS):
+            elif ack is None or (ack.error is not None and ack.error.err_code in _DOUBTFUL):
                 unanswered = True
             elif ack.error is None:
                 return Appended(ack.seq, ack.duplicate)
             elif ack.conflicts and expected is not None:
-                stored = await self._own_after(subject, expected, event.id) if unanswered else None
+                stored = await self._own_after(subject, expected, event.id) if unanswered or ack.resent else None
                 if stored is not None:
                     return Appended(stored, duplicate=True)  # perhaps by another process, with another body
                 raise Conflict(subject, expected)
-            elif ack.error.err_code not in codes.TRANSIENT:
+            else:
                 raise LogRefused(ack.error.err_code, ack.error.description)
             if loop.time() >= deadline or self._nats.is_closed:
                 raise LogUnavailable(f"no acknowledgement for {event.id} within {APPEND_TIMEOUT:g} s")

