@@ -239,7 +239,10 @@ class Writers:
         try:
             appended = await log.append(event, expected)
         except Conflict:
-            self.history.deny(one, Told.CONFLICT, resent=time.monotonic() - began > ANSWERED_AT_ONCE)
+            # What was sent twice may conflict with itself, and so may what a leader refuses as it loses its lead:
+            # `Log.append` says so. It must still be stored once, and behind what it expected.
+            doubtful = self._replicas > 1 or time.monotonic() - began > ANSWERED_AT_ONCE
+            self.history.deny(one, Told.CONFLICT, resent=doubtful)
         except LogUnavailable as error:
             self.history.deny(one, Told.UNANSWERED)
             self.unanswered.append(error)
