@@ -12,22 +12,24 @@ from msgspec import Struct
 from trunkline_events import headers, subjects
 from trunkline_events.failure import Failure, FailureClass
 from trunkline_events.quick import Reply
-from trunkline_events.thread import Books, RouteDecided
+from trunkline_events.thread import Books, RequestRefused, RouteDecided
 from trunkline_projections.threads import books_of
 
-from trunkline_actors import endings
+from trunkline_actors import endings, money
 from trunkline_actors.dispatch import Dispatch, Join, Outcome, encode, outcome_decoder, pack
 from trunkline_actors.inflight import Run
 from trunkline_actors.ledger import end, has_ended
 from trunkline_actors.pricing import Rate
 from trunkline_actors.routing import Request
 from trunkline_actors.runtime import Runtime
-from trunkline_actors.shell import Command
+from trunkline_actors.shell import Command, Decided
 
 log = structlog.get_logger()
 
 GRACE = 3.0
 """Seconds after the deadline in which a provider may still say how it ended before the router answers."""
+
+UNACKNOWLEDGED = "the log did not acknowledge the decision in time"
 
 
 class DecidedRoute(Struct, frozen=True):
@@ -125,21 +127,37 @@ class Courier:
         return Outcome(status="failed", failure=failure.kind, message=failure.message)
 
     async def withdraw_uncertain(self, run: Run, event: RouteDecided) -> None:
-        """End an attempt whose decision may or may not be in the log: it was never sent, and must not be billed."""
-        if run.thread == subjects.NO_THREAD:
-            # Nothing tells whether it is there but its id: appended again it is there once, and can be ended.
-            command: Command[Books] = Command(
-                category="thread",
-                aggregate=run.thread,
-                id=f"{event.attempt_id}/decided",
-                decide=lambda _books, _now: event,
-                actor=self._runtime.name,
-                cause=run.request_id,
-                persistent=True,
+        """End an attempt whose decision may or may not be in the log: it was never sent, and must not be billed.
+
+        That it can't be seen there proves nothing, since it may be on its way still. So a refusal is appended under its
+        id: either that is stored, and the decision can't be any more, or the decision is found there and ended.
+        """
+
+        def refuse(books: Books, now: float) -> RequestRefused | None:
+            if event.attempt_id in books.open:
+                return None
+            return RequestRefused(
+                request_id=event.request_id,
+                code="unavailable",
+                message=UNACKNOWLEDGED,
+                asked=event.asked,
+                needed_nanos=event.reserve_nanos,
+                **money.fields(money.turn(books, now)),
             )
-            await self._runtime.shell.execute(self._runtime.ledger, command)
-        failure = Failure(kind=FailureClass.UNAVAILABLE, message="the log did not acknowledge the decision in time")
-        await self.withdraw(run, event, failure)
+
+        command: Command[Books] = Command(
+            category="thread",
+            aggregate=run.thread,
+            id=f"{event.attempt_id}/decided",
+            decide=refuse,
+            actor=self._runtime.name,
+            cause=run.request_id,
+            persistent=True,
+        )
+        decided = await self._runtime.shell.execute(self._runtime.ledger, command)
+        if isinstance(decided, Decided) and isinstance(decided.event, RequestRefused):
+            return
+        await self.withdraw(run, event, Failure(kind=FailureClass.UNAVAILABLE, message=UNACKNOWLEDGED))
 
     async def withdraw(self, run: Run, event: RouteDecided, failure: Failure) -> None:
         """End an attempt that was never sent, so that it costs nothing; returns when the log has it."""

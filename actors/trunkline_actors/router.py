@@ -208,7 +208,9 @@ class RouterActor(ServiceActor):
         if isinstance(decided, Refused):
             return decided
         if isinstance(decided.event, RequestRefused):
-            run.base += 1  # its event has this attempt's id, which the next run of this request must not use again
+            run.base += 1  # its event has this attempt's id, which nothing else of this request must use again
+            if decided.duplicate:  # an earlier run of this request was refused, which says nothing of this one
+                return await self._decide_now(run, routing.with_id(request, run.attempt_id(request.attempt)))
             return money.over_budget(books_of(decided.event, decided.sequence), decided.event.needed_nanos)
         event = cast("RouteDecided", decided.event)
         model = moment.gateway.registry.models[event.model]

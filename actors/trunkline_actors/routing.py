@@ -256,3 +256,8 @@ def _no_route(request: Request, rejected: list[Candidate]) -> Refused:
 def with_attempt(request: Request, attempt_id: str, tried: str) -> Request:
     """The same request, one attempt on."""
     return structs.replace(request, attempt_id=attempt_id, attempt=request.attempt + 1, tried=(*request.tried, tried))
+
+
+def with_id(request: Request, attempt_id: str) -> Request:
+    """The same attempt under another id, since this one was used before."""
+    return structs.replace(request, attempt_id=attempt_id)

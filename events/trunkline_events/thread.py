@@ -164,7 +164,10 @@ class Orphaned(Ending, frozen=True, kw_only=True, tag="thread.orphaned.v1"):
 
 
 class RequestRefused(ThreadEvent, frozen=True, kw_only=True, tag="thread.refused.v1"):
-    """A request was refused for want of money: nothing was sent upstream."""
+    """A request was refused, for want of money, or because the log was away: nothing was sent upstream.
+
+    `code` is what the caller was told; `needed_nanos` the least it would have cost, at its worst.
+    """
 
     code: str
     message: str

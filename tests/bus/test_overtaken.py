@@ -9,16 +9,22 @@ import pytest
 from audit import check_books, events, open_attempts
 from embedded_kit import eventually
 from messages import ask, calling, chat_body
+from msgspec import structs
 from nats.aio.client import Client
 from trunkline import errors
 from trunkline.client import Gateway
 from trunkline.embedded import EmbeddedServer
 from trunkline.host import Host
 from trunkline_actors import endings, runtime
+from trunkline_actors.claims import scope_of
+from trunkline_actors.courier import Courier
+from trunkline_actors.inflight import Run
 from trunkline_actors.ledger import end, has_ended
 from trunkline_events import headers
+from trunkline_events.envelope import NewEvent
+from trunkline_events.log import Conflict
 from trunkline_events.subjects import NO_THREAD
-from trunkline_events.thread import AttemptFailed, Ending, Orphaned, RouteDecided
+from trunkline_events.thread import AttemptFailed, Ending, Orphaned, RequestRefused, RouteDecided
 
 pytest_plugins = ["gateway"]
 
@@ -85,6 +91,42 @@ async def test_a_decision_that_is_not_acknowledged_is_withdrawn_and_costs_nothin
     recorded = await events(gw)
     check_books(recorded)
     assert not [event for event in recorded if isinstance(event.body, Orphaned)]
+
+
+@pytest.mark.parametrize("thread", ["t", NO_THREAD])
+async def test_what_arrives_after_its_withdrawal_is_not_stored(gw: Gateway, host: Host, thread: str) -> None:
+    """The log's answer to a read may overtake an append that was sent before it."""
+    await gw.chat.create("echo", "warm", thread=None if thread == NO_THREAD else thread)
+    decision, _ = await the_decision(gw)
+    late = structs.replace(decision, request_id="r", attempt_id="r-1")
+    process = host.runtime
+    seen = await process.log.last("thread", thread)
+    assert seen is not None
+    run = Run(request_id="r", scope=None, thread=thread, listeners=[])
+    await Courier(process).withdraw_uncertain(run, late)
+    event = NewEvent(id="r-1/decided", category="thread", aggregate=thread, body=late, time=late.now, actor="test")
+    if thread == NO_THREAD:
+        assert (await process.log.append(event)).duplicate
+    else:
+        with pytest.raises(Conflict):
+            await process.log.append(event, seen.sequence)
+    recorded = await events(gw)
+    check_books(recorded)
+    assert [one.body.code for one in recorded if isinstance(one.body, RequestRefused)] == ["unavailable"]
+    # Withdrawn again, it is withdrawn once.
+    await Courier(process).withdraw_uncertain(run, late)
+    assert len(await events(gw)) == len(recorded)
+
+
+async def test_a_repeat_of_a_request_that_was_withdrawn_is_served(gw: Gateway, host: Host, nats: Client) -> None:
+    run = Run(request_id="r", scope=scope_of("", "t", "r"), thread="t", listeners=[])
+    await gw.chat.create("echo", "warm", thread="t")
+    decision, _ = await the_decision(gw)
+    withdrawn = structs.replace(decision, request_id="r", attempt_id=run.attempt_id(1))
+    await Courier(host.runtime).withdraw_uncertain(run, withdrawn)
+    answer = await ask(nats, chat_body("echo"), {headers.THREAD: "t", headers.REQUEST: "r"})
+    assert headers.ERROR_CODE not in answer.fields
+    check_books(await events(gw))
 
 
 async def test_a_provider_process_that_fails_is_not_taken_for_one_that_never_began(
