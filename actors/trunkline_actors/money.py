@@ -162,16 +162,10 @@ def close(books: Books, attempt_id: str, cost: int, usage: Usage, now: float) ->
 
 def fields(books: Books) -> dict[str, Any]:
     """The books as keyword arguments of the event that carries them."""
-    return {
-        "settled_nanos": books.settled_nanos,
-        "reserved_nanos": books.reserved_nanos,
-        "limit_nanos": books.limit_nanos,
-        "window": books.window,
-        "period": books.period,
-        "config_seq": books.config_seq,
-        "tokens": books.tokens,
-        "open": books.open,
-    }
+    return {name: getattr(books, name) for name in _FIELDS}
+
+
+_FIELDS = Books.__struct_fields__
 
 
 def configure(

@@ -10,7 +10,7 @@ STREAM = "TRUNKLINE"
 LOG = "trunkline.log"
 EVENTS = "trunkline.events"
 
-CATEGORIES = ("model", "provider", "thread", "circuit")
+CATEGORIES = ("model", "provider", "thread", "budget", "circuit")
 
 NO_THREAD = "-"
 """The aggregate of requests that belong to no thread. Never a legal client id."""
@@ -24,6 +24,9 @@ PULSE = "trunkline.pulse"
 MODELS = "trunkline.models"
 PROVIDERS = "trunkline.providers"
 THREADS = "trunkline.threads"
+BUDGETS = "trunkline.budgets"
+RECALL = "trunkline.budgets.recall"
+"""Heard by all routers: give back what you don't need of a budget."""
 
 QUEUE = "trunkline"
 """The queue group that all replicas of an actor share: each request goes to one of them."""

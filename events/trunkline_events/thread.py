@@ -11,6 +11,7 @@ from msgspec import Struct, field
 from trunkline_events.usage import Usage
 
 Window = Literal["none", "day", "month"]
+"""How long a budget lasts before it starts again."""
 Operation = Literal["chat", "embeddings"]
 
 
@@ -26,6 +27,8 @@ class Books(Struct, frozen=True, kw_only=True):
 
     settled + reserved ≤ limit, at every event. `settled_nanos` is what the running window has cost, `period` names
     that window (`2026-11-20`, `2026-11`, or empty where the window is none); `tokens` counts the thread's whole life.
+    Windows turn at midnight in the time zone `zone` (an IANA name).
+    `warned`: the share `warn_at` of the limit was passed in this period, and somebody was told.
     `config_seq` is the log sequence of the thread's configuration, 0 where it has none.
     """
 
@@ -33,7 +36,10 @@ class Books(Struct, frozen=True, kw_only=True):
     reserved_nanos: int = 0
     limit_nanos: int | None = None
     window: Window = "none"
+    zone: str = "UTC"
     period: str = ""
+    warn_at: float | None = None
+    warned: bool = False
     config_seq: int = 0
     tokens: Usage = Usage()
     open: dict[str, OpenAttempt] = field(default_factory=dict)
@@ -48,11 +54,21 @@ class ThreadEvent(Books, frozen=True, kw_only=True, tag_field="type"):
 class ThreadConfigured(ThreadEvent, frozen=True, kw_only=True, tag="thread.configured.v1"):
     """The thread's budget, model, parameters and preferences from here on, as a whole."""
 
-    warn_at: float | None = None
     model: str | None = None
     parameters: dict[str, Any] = field(default_factory=dict)
     preferences: dict[str, Any] = field(default_factory=dict)
     reason: str | None = None
+
+
+class RequestEvent(ThreadEvent, frozen=True, kw_only=True):
+    """What every event of a request carries besides: who asked, and whose money it takes.
+
+    `key` is the id of the API key, empty where none was sent: a fingerprint, never the key. `slices` names the slice
+    that an attempt takes from for each budget above the thread's: `{"team:research": "<slice>"}`.
+    """
+
+    key: str = ""
+    slices: dict[str, str] = field(default_factory=dict)
 
 
 class Candidate(Struct, frozen=True, kw_only=True):
@@ -68,7 +84,8 @@ class Asked(Struct, frozen=True, kw_only=True):
     """What routing needs of a request, and all it may decide from: sizes, names and wishes, never the prompt.
 
     `input_bound` is the most tokens the input can be; `max_tokens` what the caller asked for.
-    `features` are the abilities the body needs, such as `tools` or `vision`.
+    `features` are the abilities the body needs, such as `tools` or `vision`. `tokens` holds tighter bounds on the
+    input, by the name of the tokenizer they were counted with, where somebody counted.
     """
 
     operation: Operation
@@ -78,9 +95,10 @@ class Asked(Struct, frozen=True, kw_only=True):
     max_tokens: int | None = None
     features: list[str] = field(default_factory=list)
     route: dict[str, Any] = field(default_factory=dict)
+    tokens: dict[str, int] = field(default_factory=dict)
 
 
-class RouteDecided(ThreadEvent, frozen=True, kw_only=True, tag="thread.route-decided.v1"):
+class RouteDecided(RequestEvent, frozen=True, kw_only=True, tag="thread.route-decided.v1"):
     """An attempt was chosen and its worst case reserved, before anything was sent upstream.
 
     `candidates` holds at most 16 in full; `left_out` counts the rest by reason. `log_seq` is the position of the
@@ -110,7 +128,7 @@ class RouteDecided(ThreadEvent, frozen=True, kw_only=True, tag="thread.route-dec
     reply: str
 
 
-class Ending(ThreadEvent, frozen=True, kw_only=True):
+class Ending(RequestEvent, frozen=True, kw_only=True):
     """How an attempt ended: exactly one such event for each, under the id `<attempt>/ended`."""
 
     attempt_id: str
@@ -163,22 +181,22 @@ class Orphaned(Ending, frozen=True, kw_only=True, tag="thread.orphaned.v1"):
     last_seen: float
 
 
-class RequestRefused(ThreadEvent, frozen=True, kw_only=True, tag="thread.refused.v1"):
+class RequestRefused(RequestEvent, frozen=True, kw_only=True, tag="thread.refused.v1"):
     """A request was refused, for want of money, or because the log was away: nothing was sent upstream.
 
-    `code` is what the caller was told; `needed_nanos` the least it would have cost, at its worst.
+    `code` is what the caller was told; `needed_nanos` the least it would have cost, at its worst; `budget` the scope
+    that had too little.
     """
 
     code: str
     message: str
     asked: Asked
     needed_nanos: int
+    budget: str = "thread"
 
 
 class BudgetWarned(ThreadEvent, frozen=True, kw_only=True, tag="thread.budget-warned.v1"):
-    """What is settled passed the share of the limit that was set as a warning."""
-
-    warn_at: float
+    """What is settled passed the share `warn_at` of the limit: told once in each window."""
 
 
 ThreadFact = (

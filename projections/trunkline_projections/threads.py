@@ -33,7 +33,10 @@ def books_of(fact: ThreadEvent, sequence: int) -> Books:
         reserved_nanos=fact.reserved_nanos,
         limit_nanos=fact.limit_nanos,
         window=fact.window,
+        zone=fact.zone,
         period=fact.period,
+        warn_at=fact.warn_at,
+        warned=fact.warned,
         config_seq=sequence if isinstance(fact, ThreadConfigured) else fact.config_seq,
         tokens=fact.tokens,
         open=fact.open,
@@ -62,11 +65,15 @@ def evolve(state: ThreadHistory, fact: ThreadFact, sequence: int) -> ThreadHisto
     The window's turn is taken from the event: which period it fell in was decided by its time.
     """
     books = state.books
-    if fact.period != books.period or fact.window != books.window:
-        books = structs.replace(books, settled_nanos=0, period=fact.period, window=fact.window)
+    if fact.period != books.period or fact.window != books.window or fact.zone != books.zone:
+        books = structs.replace(
+            books, settled_nanos=0, warned=False, period=fact.period, window=fact.window, zone=fact.zone
+        )
     match fact:
         case ThreadConfigured():
-            books = structs.replace(books, limit_nanos=fact.limit_nanos, config_seq=sequence)
+            books = structs.replace(
+                books, limit_nanos=fact.limit_nanos, warn_at=fact.warn_at, warned=fact.warned, config_seq=sequence
+            )
             return structs.replace(state, books=books)
         case RouteDecided():
             attempt = OpenAttempt(request_id=fact.request_id, reserve_nanos=fact.reserve_nanos)
@@ -84,8 +91,10 @@ def evolve(state: ThreadHistory, fact: ThreadFact, sequence: int) -> ThreadHisto
             return structs.replace(state, books=books, models=_used(state, fact.model, Usage(), fact.cost_nanos))
         case AttemptFailed():
             return structs.replace(state, books=_closed(books, fact.attempt_id, 0, Usage()))
-        case RequestRefused() | BudgetWarned():
+        case RequestRefused():
             return structs.replace(state, books=books)
+        case BudgetWarned():
+            return structs.replace(state, books=structs.replace(books, warned=True))
         case _:  # pragma: no cover
             assert_never(fact)
 

@@ -4,7 +4,7 @@ import inspect
 from typing import Any
 
 import msgspec
-from trunkline_events import circuit, registry, thread
+from trunkline_events import budget, circuit, registry, thread
 from trunkline_events.codec import CODEC
 
 _HEAD = """# The events
@@ -20,6 +20,7 @@ _CATEGORIES = {
     "model": ("a model id", registry),
     "provider": ("a provider instance", registry),
     "thread": ("a thread id, or `-` where there is none", thread),
+    "budget": ("a scope: `gateway`, `team:<id>` or `key:<id>`", budget),
     "circuit": ("a provider instance", circuit),
 }
 

@@ -7,7 +7,7 @@ its example becomes the event that its upcasters make of it.
 
 from pathlib import Path
 
-from trunkline_events import circuit, registry, thread
+from trunkline_events import budget, circuit, registry, thread
 from trunkline_events.codec import CODEC
 from trunkline_events.envelope import Event
 from trunkline_events.usage import Usage
@@ -69,6 +69,22 @@ _ASKED = thread.Asked(
     route={"prefer": ["gpt-4.1/ü"], "max_cost_usd": "0.05"},
 )
 
+_SCOPE = {
+    "limit_nanos": 5_000_000_000,
+    "window": "month",
+    "zone": "Europe/Berlin",
+    "period": "2026-11",
+    "warn_at": 0.8,
+    "warned": True,
+    "settled_nanos": 4_100_000_000,
+    "reserved_nanos": 250_000,
+    "team": "research",
+    "slices": {
+        "host-1/7": budget.Slice(holder="host-1", period="2026-11", granted_nanos=300_000, spent_nanos=50_000),
+        "host-2/1": budget.Slice(holder="host-2", period="2026-10", granted_nanos=100, frozen=True),
+    },
+}
+
 _EVENTS: list[Event] = [
     registry.ModelRegistered(model=_MODEL, reason="first"),
     registry.ModelUpdated(model=_MODEL, changed=["price", "tags"], reason="cheaper"),
@@ -126,6 +142,17 @@ _EVENTS: list[Event] = [
         needed_nanos=6_000,
     ),
     thread.BudgetWarned(**_BOOKS, warn_at=0.8),  # type: ignore[arg-type]
+    budget.BudgetSet(**_SCOPE, request_id="req-1", reason="a new quarter"),  # type: ignore[arg-type]
+    budget.BudgetReserved(**_SCOPE, slice="host-1/7", amount_nanos=100_000, spent_nanos=50_000),  # type: ignore[arg-type]
+    budget.BudgetSettled(
+        **_SCOPE,  # type: ignore[arg-type]
+        slice="host-1/6",
+        spent_nanos=40_000,
+        returned_nanos=2_000,
+        closed=True,
+    ),
+    budget.BudgetRefused(**_SCOPE, request_id="req-2", thread="t1", needed_nanos=6_000),  # type: ignore[arg-type]
+    budget.ScopeWarned(**_SCOPE),  # type: ignore[arg-type]
     circuit.CallFailed(provider="box.1", failure="timeout", failures=4),
     circuit.Recovered(provider="box.1"),
     circuit.Opened(provider="box.1", failures=5, opened_at=1_795_262_400.5, retry_at=1_795_262_460.5),

@@ -196,7 +196,7 @@ def _add_events(verbs: Verbs) -> None:
         start.add_argument("--since", metavar="TIME", help="RFC 3339, or 10m, 2h, 1d ago")
         if verb == "replay":
             parser.add_argument("--until", metavar="SEQ|TIME", help="up to this sequence, or what was stored by then")
-        _many(parser, "--category", "C", "model, provider, thread, circuit")
+        _many(parser, "--category", "C", "model, provider, thread, budget, circuit")
         parser.add_argument("--id", metavar="ID", help="only this model, provider, thread …")
         _many(parser, "--type", "T", "an event name, with or without its version")
 
