@@ -60,6 +60,11 @@ class Held(Struct, frozen=True):
     revision: int
 
 
+def key_id(key: str) -> str:
+    """The id that an API key goes by in events and budgets: 16 hex digits of it, never the key. Empty for no key."""
+    return hashlib.blake2b(key.encode(), digest_size=8).hexdigest() if key else ""
+
+
 def scope_of(key: str, thread: str, request_id: str) -> str:
     """One name for a request id within its key and thread, fit for a subject and a bucket: 24 hex digits."""
     return hashlib.blake2b("\0".join((key, thread, request_id)).encode(), digest_size=12).hexdigest()

@@ -117,6 +117,8 @@ class Courier:
             include_usage=request.parsed.include_usage,
             claim=run.scope,
             fingerprint=run.fingerprint,
+            key=event.key,
+            slices=event.slices,
             traceparent=run.traceparent,
         )
 
@@ -138,6 +140,7 @@ class Courier:
                 return None
             return RequestRefused(
                 request_id=event.request_id,
+                key=event.key,
                 code="unavailable",
                 message=UNACKNOWLEDGED,
                 asked=event.asked,

@@ -42,6 +42,8 @@ class Dispatch(Struct, frozen=True, kw_only=True, omit_defaults=True):
     include_usage: bool = False
     claim: str | None = None
     fingerprint: str = ""
+    key: str = ""
+    slices: dict[str, str] = {}
     traceparent: str | None = None
 
 
@@ -49,7 +51,7 @@ class Outcome(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How an attempt went. `ended`: the caller has its answer or its error. `failed`: it has heard nothing yet.
 
     `unserved` and `lost` are the router's own words: no process took the attempt; one took it and failed, so that only
-    the log can tell what became of it. `served` lists the inboxes that heard the
+    the log can tell what became of it. `cost_nanos` is what it cost; `served` lists the inboxes that heard the
     end: one that asked for the same request a moment too late is not among them.
     """
 
@@ -59,6 +61,7 @@ class Outcome(Struct, frozen=True, kw_only=True, omit_defaults=True):
     failure: FailureClass | None = None
     message: str = ""
     retry_after: float | None = None
+    cost_nanos: int | None = None
     served: list[str] = []
 
 

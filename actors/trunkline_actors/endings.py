@@ -1,11 +1,13 @@
 """How an attempt ends: exactly once, whoever ends it. Pure; ending an attempt that is not open is a no-op."""
 
 from collections.abc import Callable
+from typing import Any
 
-from msgspec import Struct
+from msgspec import Struct, field
 from trunkline_events.envelope import Event
 from trunkline_events.failure import Failure
-from trunkline_events.thread import Aborted, AttemptFailed, Books, Orphaned, RouteDecided, UsageRecorded
+from trunkline_events.thread import Aborted, AttemptFailed, Books, Metered, Orphaned, RouteDecided, UsageRecorded
+from trunkline_events.thread import Ending as EndingEvent
 from trunkline_events.usage import Usage
 from trunkline_projections.threads import books_of
 
@@ -24,7 +26,21 @@ class Attempt(Struct, frozen=True, kw_only=True):
     provider: str
     reserve_nanos: int
     books: Books
+    key: str = ""
+    slices: dict[str, str] = field(default_factory=dict)
     traceparent: str | None = None
+
+    def named(self) -> dict[str, Any]:
+        """What every ending of it carries beside the books, as keyword arguments."""
+        return {
+            "request_id": self.request_id,
+            "attempt_id": self.attempt_id,
+            "attempt": self.attempt,
+            "model": self.model,
+            "provider": self.provider,
+            "key": self.key,
+            "slices": self.slices,
+        }
 
 
 def of_decision(aggregate: str, decision: RouteDecided, traceparent: str | None = None) -> Attempt:
@@ -38,6 +54,8 @@ def of_decision(aggregate: str, decision: RouteDecided, traceparent: str | None 
         provider=decision.provider,
         reserve_nanos=decision.reserve_nanos,
         books=books_of(decision, 0),
+        key=decision.key,
+        slices=decision.slices,
         traceparent=traceparent,
     )
 
@@ -56,6 +74,12 @@ class Metering(Struct, frozen=True, kw_only=True):
 
 
 Ending = Callable[[Books, float], Event | None]
+"""Decides how an attempt ends, by the books of its thread and the time."""
+
+
+def cost_of(ending: EndingEvent) -> int:
+    """What an attempt that ended so cost, in nano-dollars."""
+    return ending.cost_nanos if isinstance(ending, Metered | Orphaned) else 0
 
 
 def metered(attempt: Attempt, metering: Metering) -> Ending:
@@ -69,11 +93,7 @@ def metered(attempt: Attempt, metering: Metering) -> Ending:
     def decide(books: Books, now: float) -> Event | None:
         after = money.close(books, attempt.attempt_id, cost, usage, now)
         return after and kind(
-            request_id=attempt.request_id,
-            attempt_id=attempt.attempt_id,
-            attempt=attempt.attempt,
-            model=attempt.model,
-            provider=attempt.provider,
+            **attempt.named(),
             usage=usage,
             cost_nanos=cost,
             price_version=metering.rate.version,
@@ -94,11 +114,7 @@ def failed(attempt: Attempt, failure: Failure, latency_ms: float) -> Ending:
     def decide(books: Books, now: float) -> Event | None:
         after = money.close(books, attempt.attempt_id, 0, Usage(), now)
         return after and AttemptFailed(
-            request_id=attempt.request_id,
-            attempt_id=attempt.attempt_id,
-            attempt=attempt.attempt,
-            model=attempt.model,
-            provider=attempt.provider,
+            **attempt.named(),
             failure=failure.kind.value,
             status=failure.status,
             latency_ms=latency_ms,
@@ -114,11 +130,7 @@ def orphaned(attempt: Attempt, last_seen: float) -> Ending:
     def decide(books: Books, now: float) -> Event | None:
         after = money.close(books, attempt.attempt_id, attempt.reserve_nanos, Usage(), now)
         return after and Orphaned(
-            request_id=attempt.request_id,
-            attempt_id=attempt.attempt_id,
-            attempt=attempt.attempt,
-            model=attempt.model,
-            provider=attempt.provider,
+            **attempt.named(),
             cost_nanos=attempt.reserve_nanos,
             last_seen=last_seen,
             **money.fields(after),

@@ -11,10 +11,11 @@ from msgspec import Struct
 from trunkline_events import headers, subjects
 from trunkline_events.log import LogUnavailable, Scope
 from trunkline_events.refusal import Refused
-from trunkline_events.thread import AttemptFailed, Ending, Metered, Orphaned, RouteDecided
+from trunkline_events.thread import AttemptFailed, Ending, RouteDecided
 
 from trunkline_actors.claims import Claim, Held, Taken
 from trunkline_actors.dispatch import Join, encode
+from trunkline_actors.endings import cost_of
 from trunkline_actors.inflight import Run
 from trunkline_actors.runtime import Runtime
 
@@ -157,8 +158,7 @@ class Idempotency:
         held = await self._runtime.claims.read(run.scope)
         if held is not None and held.claim.state == "answered":
             return await self._replay_to_all(run.listeners, held.claim)
-        cost = ending.cost_nanos if isinstance(ending, Metered | Orphaned) else 0
-        return Settled(_answered_before({headers.MODEL: ending.model, "cost_nanos": str(cost)}))
+        return Settled(_answered_before({headers.MODEL: ending.model, "cost_nanos": str(cost_of(ending))}))
 
     async def _history(self, scope: str, thread: str, since: float) -> tuple[RouteDecided | None, Ending | None]:
         last: RouteDecided | None = None

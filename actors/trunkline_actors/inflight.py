@@ -1,7 +1,7 @@
 """Requests under way in a router: who waits for each, and how far it has come."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import msgspec
@@ -19,12 +19,14 @@ class Run(Struct, kw_only=True):
 
     `owned`: the claim on the id is ours, so that others may join; until then we may be about to join another process.
     `leave_claim`: the claim on the id says more than this run knows, so this run must not change it.
+    `key` is the id of the API key; `on_abort` is called when somebody aborts it.
     """
 
     request_id: str
     scope: str | None
     thread: str
     listeners: list[str]
+    key: str = ""
     fingerprint: str = ""
     traceparent: str | None = None
     base: int = 0
@@ -33,6 +35,7 @@ class Run(Struct, kw_only=True):
     aborted: bool = False
     owned: bool = False
     leave_claim: bool = False
+    on_abort: Callable[[], None] | None = None
 
     def attempt_id(self, attempt: int) -> str:
         """The id of the n-th attempt of this run: unlike that of any other attempt, ever."""
@@ -99,6 +102,8 @@ class InFlight:
             await asyncio.sleep(ABORT_GRACE)
             return unknown_request(request_id)
         run.aborted = True
+        if run.on_abort is not None:
+            run.on_abort()
         if not run.dispatched:
             await bus.publish(delivery.reply, b'{"ok":true}')
         return None

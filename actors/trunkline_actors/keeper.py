@@ -1,4 +1,6 @@
-"""The keeper: ends attempts whose process died, and answers their callers. One leads; the others stand by.
+"""The keeper: ends attempts whose process died, answers their callers, and closes slices of budgets that died with it.
+
+One leads; the others stand by.
 
 Every keeper listens to the log and to the pulses, so that whoever takes over knows what its predecessor knew. Only
 time in which we were connected and the log had a leader counts against an attempt: a process must never be taken for
@@ -7,34 +9,37 @@ dead because nobody could hear it.
 
 import asyncio
 import time
-from typing import Any, cast
+from collections.abc import Callable
+from typing import Any
 
 import structlog
 from nats.aio.client import Msg
 from trunkline_events import headers
+from trunkline_events.budget import ScopeBooks
 from trunkline_events.envelope import RecordedEvent
 from trunkline_events.log import LogError, Scope
 from trunkline_events.money import usd_from_nanos
 from trunkline_events.refusal import Refused
 from trunkline_events.subjects import PULSE
 from trunkline_events.tasks import end_task
-from trunkline_events.thread import AttemptFailed, Ending, Metered, Orphaned, RouteDecided, ThreadFact
-from trunkline_projections.attempts import Attempts
+from trunkline_events.thread import AttemptFailed, Ending, RouteDecided
+from trunkline_projections.attempts import SliceUse, UnderWay
 from trunkline_projections.folds import ATTEMPTS
 from trunkline_projections.runner import View
 from trunkline_projections.threads import books_of
 
-from trunkline_actors import endings
+from trunkline_actors import endings, slices
 from trunkline_actors.dispatch import Outcome, encode, read_pulse
 from trunkline_actors.lease import Lease
 from trunkline_actors.ledger import end
 from trunkline_actors.micro import Endpoint, ServiceActor
-from trunkline_actors.runtime import Runtime
+from trunkline_actors.runtime import DEAD_AFTER, Runtime
+from trunkline_actors.shell import Command, Decided
 from trunkline_actors.watch import Watch, Watched
 
 log = structlog.get_logger()
 
-LEASE_SECONDS = 5.0
+LEASE_SECONDS = DEAD_AFTER
 """How long an attempt may go unseen."""
 TICK = 0.25
 LONGEST_TICK = 1.0
@@ -49,8 +54,10 @@ class KeeperActor(ServiceActor):
     def __init__(self, runtime: Runtime) -> None:
         super().__init__(runtime.bus, "trunkline-keeper", runtime.version, {"process": runtime.name})
         self._runtime = runtime
-        self._view: View[Attempts] = View(runtime.log, ATTEMPTS, runtime.snapshots)
+        self._view: View[UnderWay] = View(runtime.log, ATTEMPTS, runtime.snapshots)
         self._watch = Watch()
+        self._unheard: dict[str, float] = {}
+        self._closing: set[str] = set()
         self._lease = Lease(runtime, "keeper")
         self._subscription: Any = None
         self._ticking: asyncio.Task[None] | None = None
@@ -67,7 +74,7 @@ class KeeperActor(ServiceActor):
         self._subscription = await self.bus.nats.subscribe(PULSE, cb=self._heard)
         self._view.on_change.append(self._happened)
         await self._view.start()
-        for pending in self._view.state.values():
+        for pending in self._view.state.attempts.values():
             self._watch.decided(pending.attempt_id, pending.aggregate, pending.sequence, pending.deadline)
         self.spawn(self._look_back())
         await self._lease.start()
@@ -111,6 +118,7 @@ class KeeperActor(ServiceActor):
         pulse = read_pulse(message.data)
         if pulse is None:
             return
+        self._unheard[pulse.process] = 0.0
         self._watch.seen(pulse.attempts)
         self._watch.waited_for(pulse.waiting)
         self._watch.answered(pulse.answered)
@@ -126,11 +134,56 @@ class KeeperActor(ServiceActor):
             passed, last = now - last, now
             if not healthy or passed > LONGEST_TICK:
                 continue
+            dead = self._dead(passed)
             if not self._lease.held:
                 self._watch.wait(passed)
                 continue
+            for name, use in self._view.state.slices.items():
+                if use.holder in dead and _unsettled(use) and name not in self._closing:
+                    self._closing.add(name)
+                    self.spawn(self._close(name, use))
             for watched in self._watch.pass_time(passed, LEASE_SECONDS):
                 self.spawn(self._rescue(watched))
+
+    def _dead(self, passed: float) -> set[str]:
+        """Processes that hold slices and have not been heard of for a lease."""
+        holders = {use.holder for use in self._view.state.slices.values()}
+        self._unheard = {name: self._unheard.get(name, 0.0) + passed for name in holders}
+        return {name for name, seconds in self._unheard.items() if seconds >= LEASE_SECONDS}
+
+    async def _close(self, name: str, use: SliceUse) -> None:
+        """Give back what a dead process held of a budget: what is free at once, the rest as its attempts end."""
+        try:
+            if not use.frozen:
+                decided = await self._decide(
+                    use.scope, f"{name}/frozen", lambda books, now: slices.freeze(books, name, now)
+                )
+                if decided is not None:
+                    # What it decided before that is in the log before it; what comes after is void.
+                    await self._view.reached(decided.sequence)
+            settled = slices.Settle(
+                slice=name, spent_nanos=use.spent_nanos, keep_nanos=sum(use.open.values()), closed=not use.open
+            )
+            decided = await self._decide(
+                use.scope,
+                f"{name}/settled/{self._view.position}",
+                lambda books, now: slices.settle(books, settled, now, keeper=True),
+            )
+            if decided is not None:
+                log.warning("keeper.slice_settled", budget=use.scope, holder=use.holder, closed=settled.closed)
+                await self._view.reached(decided.sequence)
+        except (LogError, TimeoutError) as error:
+            log.warning("keeper.slice_not_settled", budget=use.scope, error=type(error).__name__)
+        finally:
+            self._closing.discard(name)
+
+    async def _decide(self, scope: str, command_id: str, decide: Callable[[ScopeBooks, float], Any]) -> Decided | None:
+        runtime = self._runtime
+        command: Command[ScopeBooks] = Command(
+            category="budget", aggregate=scope, id=command_id, decide=decide, actor=runtime.name
+        )
+        decided = await runtime.shell.execute(runtime.scopes, command)
+        return decided if isinstance(decided, Decided) else None
 
     async def _healthy(self) -> bool:
         """Whether we would hear a pulse if there was one: connected, and the log has a leader."""
@@ -159,21 +212,28 @@ class KeeperActor(ServiceActor):
             if decided is None:
                 return
             log.warning("keeper.orphaned", request=decision.request_id, attempt=decision.attempt_id)
-            ending, sequence = cast("ThreadFact", decided.event), decided.sequence
+            assert isinstance(decided.event, Ending)
+            ending, sequence = decided.event, decided.sequence
         else:
             ended = await self._runtime.log.get(watched.ended)
             if ended is None or not isinstance(ended.body, Ending):
                 return
-            ending, sequence = cast("ThreadFact", ended.body), ended.sequence
+            ending, sequence = ended.body, ended.sequence
         if not watched.answered:
             await self._answer(decision, ending, sequence)
         if watched.router and self.bus.may_reply(watched.router):
             served = [decision.reply]
-            outcome = Outcome(status="ended", books=books_of(ending, sequence), books_seq=sequence, served=served)
+            outcome = Outcome(
+                status="ended",
+                books=books_of(ending, sequence),
+                books_seq=sequence,
+                cost_nanos=endings.cost_of(ending),
+                served=served,
+            )
             await self.bus.publish(watched.router, encode(outcome))
         self._runtime.answered([watched.attempt_id])
 
-    async def _answer(self, decision: RouteDecided, ending: ThreadFact, sequence: int) -> None:
+    async def _answer(self, decision: RouteDecided, ending: Ending, sequence: int) -> None:
         if not self.bus.may_reply(decision.reply):
             return
         fields = {
@@ -183,15 +243,14 @@ class KeeperActor(ServiceActor):
             headers.EVENT: str(sequence),
             headers.FINISH: "error",
         }
-        cost = ending.cost_nanos if isinstance(ending, Metered | Orphaned) else 0
-        fields[headers.COST] = usd_from_nanos(cost)
+        fields[headers.COST] = usd_from_nanos(endings.cost_of(ending))
         refused = _loss(ending, sequence)
         await self.bus.refuse(decision.reply, refused, decision.asked.operation, decision.request_id, fields)
         if decision.asked.stream:
             await self.bus.publish(decision.reply, b"", fields)
 
 
-def _loss(ending: ThreadFact, sequence: int) -> Refused:
+def _loss(ending: Ending, sequence: int) -> Refused:
     """What a caller is told whose answer died with a process."""
     if isinstance(ending, AttemptFailed):
         return Refused(code="unavailable", message="the process that routed this request was lost; send it again")
@@ -201,3 +260,8 @@ def _loss(ending: ThreadFact, sequence: int) -> Refused:
         retryable=False,
         metadata={"event": sequence, "settled": ending.__struct_config__.tag},
     )
+
+
+def _unsettled(use: SliceUse) -> bool:
+    """Whether there is something to give back of a dead process's slice."""
+    return not use.frozen or not use.open or use.spent_nanos != use.reported_nanos

@@ -8,12 +8,13 @@ from weakref import WeakValueDictionary
 
 import structlog
 from trunkline_events.envelope import Event, RecordedEvent, Unknown
-from trunkline_events.log import Log, Scope
+from trunkline_events.log import Log, LogError, Scope
 from trunkline_events.subjects import NO_THREAD
 from trunkline_events.thread import Books, ThreadEvent
 from trunkline_events.thread import Ending as EndingEvent
 from trunkline_projections.threads import EMPTY, books_of
 
+from trunkline_actors import money
 from trunkline_actors.endings import Attempt, Ending
 from trunkline_actors.shell import Command, Decided, Shell
 
@@ -115,7 +116,28 @@ async def end(shell: Shell, ledger: Ledger, attempt: Attempt, ending: Ending, *,
     source = OneRequest(attempt.books) if attempt.aggregate == NO_THREAD else ledger
     decided = await shell.execute(source, command)
     assert decided is None or isinstance(decided, Decided)
+    if decided is not None and attempt.aggregate != NO_THREAD:
+        await _warn(shell, ledger, attempt, cast("ThreadEvent", decided.event), actor)
     return decided
+
+
+async def _warn(shell: Shell, ledger: Ledger, attempt: Attempt, ended: ThreadEvent, actor: str) -> None:
+    """Tell, once in each window, that the share of the budget is spent at which somebody wants to know."""
+    if money.warn(ended, attempt.request_id) is None:
+        return
+    command: Command[Books] = Command(
+        category="thread",
+        aggregate=attempt.aggregate,
+        id=f"{attempt.attempt_id}/warned",
+        decide=lambda books, _now: money.warn(books, attempt.request_id),
+        actor=actor,
+        cause=f"{attempt.attempt_id}/ended",
+        traceparent=attempt.traceparent,
+    )
+    try:
+        await shell.execute(ledger, command)
+    except LogError as error:  # the next ending tells it
+        log.warning("ledger.not_warned", thread=attempt.aggregate, error=type(error).__name__)
 
 
 async def has_ended(log_: Log, ledger: Ledger, aggregate: str, attempt_id: str, decided: int) -> bool:
@@ -123,8 +145,13 @@ async def has_ended(log_: Log, ledger: Ledger, aggregate: str, attempt_id: str, 
     if aggregate != NO_THREAD:
         books, _, _ = await ledger.load(aggregate, fresh=True)
         return attempt_id not in books.open
+    return await ending_of(log_, aggregate, attempt_id, decided) is not None
+
+
+async def ending_of(log_: Log, aggregate: str, attempt_id: str, decided: int) -> EndingEvent | None:
+    """How an attempt ended that was decided at this sequence; None where it is open. Reads all events since then."""
     async with aclosing(log_.read(decided, scope=Scope(("thread",), aggregate))) as events:
         async for event in events:
             if isinstance(event.body, EndingEvent) and event.body.attempt_id == attempt_id:
-                return True
-    return False
+                return event.body
+    return None

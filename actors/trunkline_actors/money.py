@@ -1,25 +1,68 @@
-"""A thread's ledger: reserve before dispatch, settle after, never exceed. Pure, in nano-dollars.
+"""The ledger of one request: reserve before dispatch, settle after, never exceed. Pure, in nano-dollars.
 
+A request must fit its thread's budget and what its router holds of every budget above (`slices`).
 Invariant after every decision: settled + reserved ≤ limit, as far as the provider honours `max_tokens`.
 """
 
-from datetime import UTC, datetime
 from typing import Any
 
 from msgspec import Struct, structs
 from trunkline_events.money import BadAmount, nanos_from_usd, usd_from_nanos
 from trunkline_events.refusal import Refused
-from trunkline_events.thread import Books, OpenAttempt, ThreadConfigured, Window
+from trunkline_events.thread import Books, BudgetWarned, OpenAttempt, ThreadConfigured, Window
+from trunkline_events.times import format_time
 from trunkline_events.usage import Usage
 
 from trunkline_actors import pricing
 from trunkline_actors.pricing import Rate
+from trunkline_actors.windows import period_of, resets_at, zone_problem
 
 MAX_OPEN = 64
 """Attempts that may run at once in one thread, so that its last event stays small."""
 
 UNBOUNDED_OUTPUT = 32_768
 """Output tokens reserved for where neither the caller nor the model sets a bound."""
+
+USEFUL_OUTPUT = 256
+"""A clamped answer gets at least so many tokens while money that others have reserved may yet come back."""
+
+THREAD = "thread"
+"""The name of a thread's own budget, among the scopes."""
+
+
+class Short(Refused, frozen=True, kw_only=True):
+    """The budget `scope` lacks money for a request that takes `needed_nanos` at least."""
+
+    scope: str
+    needed_nanos: int = 0
+
+
+class Exceeded(Short, frozen=True, kw_only=True):
+    """It is not there, also if everything that is reserved came back."""
+
+
+class Waiting(Short, frozen=True, kw_only=True):
+    """Not yet: only what others have reserved stands in the way. What the caller is told if it stays so."""
+
+
+class Underfunded(Short, frozen=True, kw_only=True):
+    """This process holds too little of it, and may lease more: `wanted_nanos` would do better than what is needed."""
+
+    wanted_nanos: int
+
+
+class Fund(Struct, frozen=True, kw_only=True):
+    """What this process may spend of a budget above the thread: `free_nanos`, from its slice.
+
+    `possible_nanos` is what the budget could give if everything reserved came back. `answer`: more was asked for and
+    not given, and this is why.
+    """
+
+    scope: str
+    slice: str
+    free_nanos: int
+    possible_nanos: int
+    answer: Refused | None = None
 
 
 class Reserve(Struct, frozen=True, kw_only=True):
@@ -39,6 +82,15 @@ class Reserve(Struct, frozen=True, kw_only=True):
     generates: bool = True
     choices: int = 1
     max_cost_nanos: int | None = None
+    funds: tuple[Fund, ...] = ()
+
+    def affordable(self, nanos: int) -> int:
+        """The most output tokens of each choice that so much money pays for; negative: not even the input."""
+        return pricing.affordable_tokens(self.rate, self.input_bound, nanos) // self.choices
+
+    def worst_case(self, tokens: int) -> int:
+        """What the attempt costs at most with so many output tokens of each choice."""
+        return pricing.worst_case(self.rate, self.input_bound, tokens * self.choices)
 
 
 class Reserved(Struct, frozen=True, kw_only=True):
@@ -49,46 +101,37 @@ class Reserved(Struct, frozen=True, kw_only=True):
     max_tokens: int | None
 
 
-def period_of(window: Window, now: float) -> str:
-    """The name of the window's period that `now` falls in, in UTC."""
-    if window == "none":
-        return ""
-    day = datetime.fromtimestamp(now, UTC).date().isoformat()
-    return day if window == "day" else day[:7]
-
-
 def turn(books: Books, now: float) -> Books:
     """The books now: what was settled in an earlier period no longer counts.
 
     A process whose clock is slow turns no period back: what was settled since would be forgotten.
     """
-    period = period_of(books.window, now)
-    return books if period <= books.period else structs.replace(books, period=period, settled_nanos=0)
+    period = period_of(books.window, now, books.zone)
+    return books if period <= books.period else structs.replace(books, period=period, settled_nanos=0, warned=False)
 
 
 def reserve(books: Books, command: Reserve, now: float) -> Reserved | Refused:
-    """Set the worst case of an attempt aside, its `max_tokens` clamped where that is allowed, or refuse."""
+    """Set the worst case of an attempt aside, its `max_tokens` clamped where that is allowed; or say what is missing.
+
+    Waiting: others' reservations stand in the way. Underfunded: the slice is too small. Else it can't be done.
+    """
     books = turn(books, now)
+    wanted = (command.max_tokens or command.model_max or UNBOUNDED_OUTPUT) if command.generates else 0
+    granted = _granted(books, command, wanted, now)
+    if isinstance(granted, Refused):
+        return granted
     if len(books.open) >= MAX_OPEN:
-        return Refused(
+        return Waiting(
+            scope=THREAD,
             code="unavailable",
             message=f"{MAX_OPEN} requests of this thread are running already; send it again when one has ended",
             metadata={"open": len(books.open)},
         )
-    wanted = (command.max_tokens or command.model_max or UNBOUNDED_OUTPUT) if command.generates else 0
-    least = min(1, wanted) if command.clamp else wanted
-    granted = wanted
-    available = _available(books, command)
-    if available is not None:
-        granted = min(
-            wanted, pricing.affordable_tokens(command.rate, command.input_bound, available) // command.choices
-        )
-        if granted < least:
-            return _too_dear(books, command, least)
-    amount = _worst_case(command, granted)
+    amount = command.worst_case(granted)
     attempt = OpenAttempt(request_id=command.request_id, reserve_nanos=amount)
     # Where money is limited every call is bounded, so that the reservation is the worst case indeed.
-    bound = command.generates and (available is not None or command.max_tokens is not None)
+    limited = books.limit_nanos is not None or command.max_cost_nanos is not None or command.funds
+    bound = command.generates and (limited or command.max_tokens is not None)
     return Reserved(
         books=structs.replace(
             books, reserved_nanos=books.reserved_nanos + amount, open={**books.open, command.attempt_id: attempt}
@@ -98,51 +141,104 @@ def reserve(books: Books, command: Reserve, now: float) -> Reserved | Refused:
     )
 
 
-def _available(books: Books, command: Reserve) -> int | None:
-    """What this attempt may cost at most; None where nothing limits it."""
-    limits = [] if command.max_cost_nanos is None else [command.max_cost_nanos]
+def _granted(books: Books, command: Reserve, wanted: int, now: float) -> int | Refused:
+    """How many output tokens every budget affords: all that are wanted, or fewer where clamping is allowed."""
+    granted, least = wanted, min(USEFUL_OUTPUT, wanted) if command.clamp else wanted
+    if command.max_cost_nanos is not None:
+        granted = min(granted, command.affordable(command.max_cost_nanos))
+        least = min(least, max(granted, min(1, wanted))) if command.clamp else least
+        if granted < least:
+            return _over_own_limit(command.worst_case(least))
     if books.limit_nanos is not None:
-        limits.append(books.limit_nanos - books.settled_nanos - books.reserved_nanos)
-    return min(limits, default=None)
+        possible = books.limit_nanos - books.settled_nanos
+        affordable = command.affordable(possible - books.reserved_nanos)
+        if command.clamp:
+            least = min(least, max(command.affordable(possible), min(1, wanted)))
+        if affordable < least:
+            return over_budget(books, command.worst_case(least), now)
+        granted = min(granted, affordable)
+    for fund in command.funds:
+        affordable = command.affordable(fund.free_nanos)
+        if command.clamp:
+            least = min(least, max(command.affordable(fund.possible_nanos), min(1, wanted)))
+        if affordable < least or (affordable < granted and fund.answer is None):
+            return fund.answer or Underfunded(
+                scope=fund.scope,
+                code="budget_exceeded",
+                message=f"this process holds too little of the budget {fund.scope}",
+                needed_nanos=command.worst_case(least),
+                wanted_nanos=command.worst_case(granted),
+            )
+        granted = min(granted, affordable)
+    return granted
 
 
-def _worst_case(command: Reserve, tokens: int) -> int:
-    return pricing.worst_case(command.rate, command.input_bound, tokens * command.choices)
-
-
-def _too_dear(books: Books, command: Reserve, least: int) -> Refused:
-    needed = _worst_case(command, least)
-    if command.max_cost_nanos is not None and needed > command.max_cost_nanos:
-        return Refused(
-            code="no_route",
-            message=f"this needs up to ${usd_from_nanos(needed)}, more than its max_cost_usd",
-            param="route.max_cost_usd",
-            retryable=False,
-        )
-    return over_budget(books, needed)
-
-
-def over_budget(books: Books, needed: int) -> Refused:
-    """Why the money is not there. Retryable where only reservations stand in the way: they settle for less."""
-    limit = books.limit_nanos or 0
-    holders = sorted({attempt.request_id for attempt in books.open.values()})
+def _over_own_limit(needed: int) -> Refused:
     return Refused(
-        code="budget_exceeded",
-        message=(
-            f"this needs up to ${usd_from_nanos(needed)}, but of the thread's budget of ${usd_from_nanos(limit)} "
-            f"${usd_from_nanos(books.settled_nanos)} is spent and ${usd_from_nanos(books.reserved_nanos)} reserved"
-        ),
-        retryable=books.settled_nanos + needed <= limit,
-        metadata={
-            "budget": "thread",
-            "limit_usd": usd_from_nanos(limit),
-            "settled_usd": usd_from_nanos(books.settled_nanos),
-            "reserved_usd": usd_from_nanos(books.reserved_nanos),
-            "needed_usd": usd_from_nanos(needed),
-            "window": books.window,
-            "requests": holders,
-        },
+        code="no_route",
+        message=f"this needs up to ${usd_from_nanos(needed)}, more than its max_cost_usd",
+        param="route.max_cost_usd",
+        retryable=False,
     )
+
+
+def over_budget(books: Books, needed: int, now: float) -> Short:
+    """Why the thread's money is not there. Waiting, where only reservations stand in the way: they settle for less."""
+    account = Account(
+        scope=THREAD,
+        limit_nanos=books.limit_nanos or 0,
+        settled_nanos=books.settled_nanos,
+        reserved_nanos=books.reserved_nanos,
+        window=books.window,
+        zone=books.zone,
+    )
+    holders = sorted({attempt.request_id for attempt in books.open.values()})
+    return exceeded(account, needed, holders, now)
+
+
+class Account(Struct, frozen=True, kw_only=True):
+    """A budget as a caller is told of it."""
+
+    scope: str
+    limit_nanos: int
+    settled_nanos: int
+    reserved_nanos: int
+    window: Window
+    zone: str
+
+
+MOST_NAMED = 20
+"""Requests that an error names as those that hold the money."""
+
+
+def exceeded(account: Account, needed: int, holders: list[str], now: float) -> Short:
+    """What a caller is told whose request needs more than a budget has free; Waiting where that may change soon."""
+    reset = resets_at(account.window, now, account.zone)
+    fields: dict[str, Any] = {
+        "scope": account.scope,
+        "needed_nanos": needed,
+        "code": "budget_exceeded",
+        "message": (
+            f"this needs up to ${usd_from_nanos(needed)}, but of the budget {account.scope!r} of "
+            f"${usd_from_nanos(account.limit_nanos)} ${usd_from_nanos(account.settled_nanos)} is spent and "
+            f"${usd_from_nanos(account.reserved_nanos)} reserved"
+            + ("" if reset is None else f"; it starts again at {format_time(reset)}")
+        ),
+        "metadata": {
+            "budget": account.scope,
+            "limit_usd": usd_from_nanos(account.limit_nanos),
+            "settled_usd": usd_from_nanos(account.settled_nanos),
+            "reserved_usd": usd_from_nanos(account.reserved_nanos),
+            "needed_usd": usd_from_nanos(needed),
+            "window": account.window,
+            "resets_at": None if reset is None else format_time(reset),
+            "requests": holders[:MOST_NAMED],
+            "more_requests": max(0, len(holders) - MOST_NAMED),
+        },
+    }
+    if account.settled_nanos + needed <= account.limit_nanos:
+        return Waiting(retryable=True, **fields)
+    return Exceeded(retryable=False, **fields)
 
 
 def close(books: Books, attempt_id: str, cost: int, usage: Usage, now: float) -> Books | None:
@@ -168,23 +264,63 @@ def fields(books: Books) -> dict[str, Any]:
 _FIELDS = Books.__struct_fields__
 
 
-def configure(
-    books: Books, request_id: str, limit_usd: str | None, window: Window, reason: str | None, now: float
-) -> ThreadConfigured | Refused:
-    """Set a thread's budget. A limit below what is spent and reserved already would be exceeded as it is set."""
-    books = turn(books, now)
-    if window != books.window:
-        books = structs.replace(books, window=window, period=period_of(window, now), settled_nanos=0)
+def to_warn(limit_nanos: int | None, settled_nanos: int, warn_at: float | None, *, warned: bool) -> bool:
+    """Whether the share of the limit at which somebody wants to be told has just been passed."""
+    return not warned and warn_at is not None and limit_nanos is not None and settled_nanos >= warn_at * limit_nanos
+
+
+def warn(books: Books, request_id: str) -> BudgetWarned | None:
+    """Tell, once in each window, that the share `warn_at` of the limit is spent."""
+    if not to_warn(books.limit_nanos, books.settled_nanos, books.warn_at, warned=books.warned):
+        return None
+    return BudgetWarned(request_id=request_id, **fields(structs.replace(books, warned=True)))
+
+
+class Budget(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A limit in US dollars for each window of time; no limit where it is null.
+
+    Windows turn at midnight in `time_zone`. `warn_at` is the share of the limit, above 0 and at most 1, whose spending
+    is told by an event.
+    """
+
+    limit_usd: str | None = None
+    window: Window = "none"
+    time_zone: str = "UTC"
+    warn_at: float | None = None
+
+
+def limit_of(budget: Budget, held_nanos: int) -> int | Refused | None:
+    """The limit in nano-dollars. Less than what is spent and reserved already would be exceeded as it is set."""
+    if problem := zone_problem(budget.time_zone):
+        return Refused(code="invalid_request", message=problem, param="budget.time_zone")
+    if budget.warn_at is not None and not 0 < budget.warn_at <= 1:
+        return Refused(
+            code="invalid_request", message="warn_at is a share of the limit, such as 0.8", param="budget.warn_at"
+        )
     try:
-        limit = None if limit_usd is None else nanos_from_usd(limit_usd)
+        limit = None if budget.limit_usd is None else nanos_from_usd(budget.limit_usd)
     except BadAmount as error:
         return Refused(code="invalid_request", message=str(error), param="budget.limit_usd")
-    held = books.settled_nanos + books.reserved_nanos
-    if limit is not None and limit < held:
+    if limit is not None and limit < held_nanos:
         return Refused(
             code="conflict",
-            message=f"${usd_from_nanos(held)} is spent or reserved already; the limit can't be less",
+            message=f"${usd_from_nanos(held_nanos)} is spent or reserved already; the limit can't be less",
             param="budget.limit_usd",
         )
-    after = structs.replace(books, limit_nanos=limit)
+    return limit
+
+
+def configure(
+    books: Books, request_id: str, budget: Budget, reason: str | None, now: float
+) -> ThreadConfigured | Refused:
+    """Set a thread's budget. Another window or zone begins a new period; what is reserved stays reserved."""
+    if zone_problem(budget.time_zone) is None:
+        books = turn(books, now)
+        if (budget.window, budget.time_zone) != (books.window, books.zone):
+            period = period_of(budget.window, now, budget.time_zone)
+            books = structs.replace(books, window=budget.window, zone=budget.time_zone, period=period, settled_nanos=0)
+    limit = limit_of(budget, books.settled_nanos + books.reserved_nanos)
+    if isinstance(limit, Refused):
+        return limit
+    after = structs.replace(books, limit_nanos=limit, warn_at=budget.warn_at, warned=False)
     return ThreadConfigured(request_id=request_id, reason=reason, **fields(after))

@@ -12,7 +12,7 @@ from trunkline_events import headers, subjects
 from trunkline_events.failure import Failure, FailureClass, UpstreamError
 from trunkline_events.refusal import Refused
 from trunkline_events.registry import Provider
-from trunkline_events.thread import ThreadEvent
+from trunkline_events.thread import Ending, ThreadEvent
 from trunkline_events.usage import Usage
 from trunkline_projections.threads import books_of
 
@@ -304,6 +304,8 @@ class ProviderActor(ServiceActor):
             provider=self.provider.id,
             reserve_nanos=dispatch.reserve_nanos,
             books=dispatch.books,
+            key=dispatch.key,
+            slices=dispatch.slices,
             traceparent=dispatch.traceparent,
         )
 
@@ -320,10 +322,13 @@ class ProviderActor(ServiceActor):
 
 def _ended(dispatch: Dispatch, decided: Decided | None) -> Outcome:
     """What the router is told; books only where there are any to remember."""
-    if decided is None or dispatch.thread == subjects.NO_THREAD:
+    if decided is None:
         return Outcome(status="ended")
+    cost = endings.cost_of(cast("Ending", decided.event))
+    if dispatch.thread == subjects.NO_THREAD:
+        return Outcome(status="ended", cost_nanos=cost)
     books = books_of(cast("ThreadEvent", decided.event), decided.sequence)
-    return Outcome(status="ended", books=books, books_seq=decided.sequence)
+    return Outcome(status="ended", cost_nanos=cost, books=books, books_seq=decided.sequence)
 
 
 def _report(dispatch: Dispatch, provider: str, outcome: Outcome, running: Running) -> None:

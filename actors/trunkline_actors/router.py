@@ -1,32 +1,30 @@
 """The router: decides which model serves a request, sends it there, and decides again when an attempt fails."""
 
-import random
 import re
-from collections.abc import Mapping
-from typing import cast
+from collections.abc import Coroutine
+from typing import Any
 
 import structlog
 from trunkline_events import headers, subjects
 from trunkline_events.failure import FailureClass, answer_for, tries_another
 from trunkline_events.log import LogRefused, LogUnavailable
 from trunkline_events.refusal import Refused
-from trunkline_events.thread import Books, RequestRefused, RouteDecided
-from trunkline_projections.models import Registry
-from trunkline_projections.threads import books_of
 
-from trunkline_actors import money, routing
+from trunkline_actors import routing
 from trunkline_actors.bus import Delivery, trace_id
-from trunkline_actors.catalogue import lookup
-from trunkline_actors.claims import Claim, fingerprint_of, scope_of
+from trunkline_actors.claims import Claim, fingerprint_of, key_id, scope_of
 from trunkline_actors.courier import Courier, DecidedRoute
+from trunkline_actors.deciding import Decider
 from trunkline_actors.dispatch import Outcome, read_join
+from trunkline_actors.escrow import Escrow
 from trunkline_actors.idempotency import ANOTHER_REQUEST, Idempotency
 from trunkline_actors.inflight import InFlight, Run
 from trunkline_actors.micro import Endpoint, ServiceActor, log_down
-from trunkline_actors.pricing import Rate, price_model
+from trunkline_actors.money import Waiting
+from trunkline_actors.parked import Parked, Place
+from trunkline_actors.parking import Parking, waits_at
 from trunkline_actors.requests import Parsed, parse_chat, parse_embeddings
 from trunkline_actors.runtime import Runtime
-from trunkline_actors.shell import Command
 
 log = structlog.get_logger()
 
@@ -38,7 +36,6 @@ MAX_BACKLOG = 2_000
 """Events waiting for their acknowledgement above which no request is taken on: refused now beats unanswered later."""
 DISPATCH_ROOM = 64 * 1024
 """Bytes that a message to a provider may need beside the caller's body."""
-_MAY_BE_STALE = frozenset({"model_not_found", "no_route"})
 
 
 class RouterActor(ServiceActor):
@@ -50,8 +47,28 @@ class RouterActor(ServiceActor):
         self._runs = InFlight()
         self._courier = Courier(runtime)
         self._idempotency = Idempotency(runtime)
-        self._rated: Registry | None = None
-        self._rates: dict[str, Rate] = {}
+        self._escrow = Escrow(runtime, self.spawn)
+        self._decider = Decider(runtime, self._escrow, self._courier, self.spawn)
+        self._parking = Parking(runtime, self._go_on, self.spawn)
+        self._escrow.on_freed = self._parking.freed
+
+    async def starting(self) -> None:
+        await self._escrow.start()
+        await self._parking.start()
+        await super().starting()
+
+    async def quiesce(self) -> None:
+        await super().quiesce()
+        await self._parking.stop()
+
+    async def stopped(self) -> None:
+        await super().stopped()
+        await self._escrow.stop()
+
+    async def fallen(self) -> None:
+        await super().fallen()
+        await self._parking.stop()
+        await self._escrow.stop()
 
     def endpoints(self) -> list[Endpoint]:
         return [
@@ -101,7 +118,8 @@ class RouterActor(ServiceActor):
             if identifier is not None and (problem := subjects.id_problem(identifier)):
                 return Refused(code="invalid_request", message=f"{param}: {problem}", param=param)
         thread = thread or subjects.NO_THREAD
-        scope = scope_of(delivery.header(headers.KEY) or "", thread, chosen) if chosen else None
+        key = delivery.header(headers.KEY) or ""
+        scope = scope_of(key, thread, chosen) if chosen else None
         fingerprint = fingerprint_of(delivery.subject, delivery.data) if scope else ""
         if scope and self._runs.differs(scope, fingerprint):
             return ANOTHER_REQUEST
@@ -115,13 +133,19 @@ class RouterActor(ServiceActor):
             scope=scope,
             thread=thread,
             listeners=[delivery.reply],
+            key=key_id(key),
             fingerprint=fingerprint,
             traceparent=delivery.traceparent,
         )
+        await self._carry(run, parsed, self._begin(run, parsed, delivery.data))
+        return None
+
+    async def _carry(self, run: Run, parsed: Parsed, work: Coroutine[Any, Any, Refused | None]) -> None:
+        """Have a request served, and tell its callers where that came to nothing."""
         with self._runs.holding(run):
             try:
                 try:
-                    refused = await self._serve(run, parsed, delivery.data)
+                    refused = await work
                 except (LogUnavailable, LogRefused) as error:
                     log.warning("router.log_down", request=run.request_id, error=type(error).__name__)
                     run.leave_claim = True
@@ -130,10 +154,8 @@ class RouterActor(ServiceActor):
                     await self._conclude(run, parsed, refused)
             finally:
                 self._runtime.answered(run.attempt_ids)
-        return None
 
-    async def _serve(self, run: Run, parsed: Parsed, body: bytes) -> Refused | None:
-        """Try candidates until one has answered; a refusal is what the caller is to be told."""
+    async def _begin(self, run: Run, parsed: Parsed, body: bytes) -> Refused | None:
         deadline = self._runtime.clock() + parsed.route.deadline_ms / 1000
         if run.scope and (settled := await self._idempotency.claim(run, deadline)):
             return settled.refused
@@ -145,22 +167,55 @@ class RouterActor(ServiceActor):
             tried=(),
             reply=run.listeners[0],
             deadline=deadline,
+            key=run.key,
         )
+        return await self._serve(run, request, body)
+
+    async def _go_on(self, parked: Parked, body: bytes, place: Place) -> None:
+        """Serve a request that waited, and may have to wait on."""
+        parsed = parse_chat(body) if parked.operation == "chat" else parse_embeddings(body)
+        assert isinstance(parsed, Parsed), "what was parked made sense before"
+        run = parked.run()
+        run.on_abort = place.call
+        request = routing.Request(
+            request_id=run.request_id,
+            attempt_id=run.attempt_id(parked.attempt),
+            attempt=parked.attempt,
+            parsed=parsed,
+            tried=tuple(parked.tried),
+            reply=run.listeners[0],
+            deadline=parked.deadline,
+            key=run.key,
+        )
+        try:
+            await self._carry(run, parsed, self._serve(run, request, body, place))
+        finally:
+            await place.done()
+
+    async def _serve(
+        self, run: Run, request: routing.Request, body: bytes, place: Place | None = None
+    ) -> Refused | None:
+        """Try candidates until one has answered; a refusal is what the caller is to be told."""
+        parsed = request.parsed
         failure: Refused | None = None
         while True:
             if run.aborted:
                 return ABORTED
-            decided = await self._decide(run, request)
+            decided = await (self._in_turn(run, request, place) if place else self._at_once(run, request))
+            if isinstance(decided, Waiting) and place is None:
+                return await self._parking.park(run, request, body, decided)
             if isinstance(decided, Refused):
                 return failure if failure and decided.code == "no_route" else decided
+            if decided is None:  # another process serves it
+                run.leave_claim = True
+                return None
+            if place is not None:
+                await place.done()
+                place = None
             outcome = await self._courier.deliver(run, request, decided, body)
+            self._settle(run, decided, outcome)
             if outcome is None or outcome.status == "lost":
-                run.leave_claim = True  # it may yet be settled: only the log knows
-                if run.scope and await self._idempotency.remind(run.scope, run.listeners):
-                    return None
-                if outcome is not None:
-                    return Refused(code="internal", message=outcome.message, retryable=False, metadata=_tried(request))
-                return Refused(code="timeout", message="no answer came within the deadline", metadata=_tried(request))
+                return await self._of_the_lost(run, request, outcome)
             if outcome.status == "ended":
                 await self._idempotency.catch_up(run, outcome.served)
                 return None
@@ -170,53 +225,49 @@ class RouterActor(ServiceActor):
                 return failure
             request = routing.with_attempt(request, run.attempt_id(request.attempt + 1), decided.event.model)
 
-    async def _decide(self, run: Run, request: routing.Request) -> DecidedRoute | Refused:
-        """Choose and reserve; before saying that nothing fits, look whether the registry has moved on."""
-        decided = await self._decide_now(run, request)
-        if isinstance(decided, Refused) and decided.code in _MAY_BE_STALE:
-            await self._runtime.gateway.catch_up()
-            decided = await self._decide_now(run, request)
-        return decided
+    def _settle(self, run: Run, decided: DecidedRoute, outcome: Outcome | None) -> None:
+        """Free what the attempt holds of budgets above the thread; where nobody said what it cost, find that out."""
+        if outcome is not None and outcome.status == "failed":
+            self._escrow.give_back(decided.event.attempt_id)
+        elif outcome is not None and outcome.cost_nanos is not None:
+            self._escrow.give_back(decided.event.attempt_id, outcome.cost_nanos)
+        else:
+            self._escrow.find_out(run.thread, decided.event, decided.sequence)
 
-    async def _decide_now(self, run: Run, request: routing.Request) -> DecidedRoute | Refused:
-        draw = random.random()
-        moment = self._moment(self._runtime.clock(), draw)
-        decision: RouteDecided | RequestRefused | Refused | None = None
+    async def _of_the_lost(self, run: Run, request: routing.Request, outcome: Outcome | None) -> Refused | None:
+        """What the caller is told where nobody said how the attempt went."""
+        run.leave_claim = True  # it may yet be settled: only the log knows
+        if run.scope and await self._idempotency.remind(run.scope, run.listeners):
+            return None
+        if outcome is not None:
+            return Refused(code="internal", message=outcome.message, retryable=False, metadata=_tried(request))
+        return Refused(code="timeout", message="no answer came within the deadline", metadata=_tried(request))
 
-        def decide(books: Books, now: float) -> RouteDecided | RequestRefused | Refused:
-            nonlocal moment, decision
-            moment = self._moment(now, draw)
-            decision = routing.decide(books, request, moment)
-            return decision
+    async def _at_once(self, run: Run, request: routing.Request) -> DecidedRoute | Refused | None:
+        """Decide now, unless somebody waits already for a budget that this request needs."""
+        at = self._parking.crowded(run.thread, request.key)
+        if at is not None:
+            return Waiting(code="budget_exceeded", message=f"others wait for the budget {at!r}", scope=at)
+        return await self._decider.decide(run, request)
 
-        command: Command[Books] = Command(
-            category="thread",
-            aggregate=run.thread,
-            id=f"{request.attempt_id}/decided",
-            decide=decide,
-            actor=self._runtime.name,
-            cause=run.request_id,
-            traceparent=run.traceparent,
-        )
-        try:
-            decided = await self._runtime.shell.execute(self._runtime.ledger, command)
-        except LogUnavailable:
-            if isinstance(decision, RouteDecided):
-                self.spawn(self._courier.withdraw_uncertain(run, decision))
-            raise
-        assert decided is not None
-        if isinstance(decided, Refused):
-            return decided
-        if isinstance(decided.event, RequestRefused):
-            run.base += 1  # its event has this attempt's id, which nothing else of this request must use again
-            if decided.duplicate:  # an earlier run of this request was refused, which says nothing of this one
-                return await self._decide_now(run, routing.with_id(request, run.attempt_id(request.attempt)))
-            return money.over_budget(books_of(decided.event, decided.sequence), decided.event.needed_nanos)
-        event = cast("RouteDecided", decided.event)
-        model = moment.gateway.registry.models[event.model]
-        run.attempt_ids.append(event.attempt_id)
-        self._runtime.held.add(event.attempt_id)
-        return DecidedRoute(event, decided.sequence, model.upstream, moment.rates[event.model])
+    async def _in_turn(self, run: Run, request: routing.Request, place: Place) -> DecidedRoute | Refused | None:
+        """Decide when it is one's turn, as often as it takes, up to the deadline."""
+        told = Waiting(code="budget_exceeded", message="others waited before it, up to its deadline", scope=place.at)
+        while True:
+            ahead = place.ahead
+            if ahead is None:
+                decided = await self._decider.decide(run, request)
+                if not isinstance(decided, Waiting):
+                    return decided
+                told = decided
+            left = request.deadline - self._runtime.clock()
+            if left <= 0:
+                return told
+            await place.wait(ahead or waits_at(told, run.thread), left)
+            if place.gone:
+                return None
+            if run.aborted:
+                return ABORTED
 
     async def _conclude(self, run: Run, parsed: Parsed, refused: Refused) -> None:
         """Tell everyone who waits that it came to nothing, and free the request id for another try."""
@@ -237,28 +288,6 @@ class RouterActor(ServiceActor):
             await self.bus.refuse(inbox, refused, parsed.asked.operation, run.request_id, fields)
             if parsed.asked.stream:
                 await self.bus.publish(inbox)
-
-    # -- what decisions are made from ------------------------------------------------------------------------------
-
-    def _moment(self, now: float, draw: float) -> routing.Moment:
-        view = self._runtime.gateway
-        return routing.Moment(
-            gateway=view.state,
-            rates=self._current_rates(view.state.registry),
-            log_seq=view.position,
-            now=now,
-            draw=draw,
-        )
-
-    def _current_rates(self, registry: Registry) -> Mapping[str, Rate]:
-        if registry is not self._rated:
-            self._rates = {
-                model.id: price_model(model, registry.model_seq[model.id], registry.providers[model.provider], lookup)
-                for model in registry.models.values()
-                if model.provider in registry.providers
-            }
-            self._rated = registry
-        return self._rates
 
 
 def _goes_on(outcome: Outcome) -> bool:

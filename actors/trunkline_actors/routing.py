@@ -11,6 +11,7 @@ from trunkline_projections.circuits import Circuit
 from trunkline_projections.folds import Gateway
 
 from trunkline_actors import money
+from trunkline_actors.money import Exceeded, Fund, Underfunded, Waiting
 from trunkline_actors.pricing import Rate, worst_case
 from trunkline_actors.requests import AUTO, BYTES_A_TOKEN, MOST_BYTES_A_TOKEN, Parsed
 
@@ -22,7 +23,7 @@ TYPICAL_OUTPUT = 512
 
 
 class Request(Struct, frozen=True, kw_only=True):
-    """One request on its way, and what has been tried for it. Times are Unix time in seconds."""
+    """One request on its way, and what has been tried for it. Times are Unix time in seconds; `key` is a key's id."""
 
     request_id: str
     attempt_id: str
@@ -31,6 +32,7 @@ class Request(Struct, frozen=True, kw_only=True):
     tried: tuple[str, ...]
     reply: str
     deadline: float
+    key: str = ""
 
 
 class Ranked(Struct, frozen=True):
@@ -88,36 +90,53 @@ def rank(request: Request, moment: Moment) -> Ranked | Refused:
     )
 
 
-def decide(books: Books, request: Request, moment: Moment) -> RouteDecided | RequestRefused | Refused:
-    """Choose the first candidate whose worst case the budget allows, and reserve it.
+def decide(
+    books: Books, request: Request, moment: Moment, funds: tuple[Fund, ...] = ()
+) -> RouteDecided | RequestRefused | Refused:
+    """Choose the first candidate whose worst case every budget allows, and reserve it.
 
-    A refusal for want of money is itself an event, since the books answered it; any other is not.
+    A refusal for want of money is itself an event, since the books answered it; any other is not. Waiting, or
+    Underfunded where a slice of `funds` is too small for the best candidate: ask again when that has changed.
     """
     ranked = rank(request, moment)
     if isinstance(ranked, Refused):
         return ranked
     refused: Refused | None = None
     for model in ranked.models:
-        reserved = _reserve(books, model, request, moment)
+        reserved = _reserve(books, model, request, moment, funds)
         if not isinstance(reserved, Refused):
-            return _decided(reserved, model, ranked, request, moment)
-        refused = refused or reserved
+            return _decided(reserved, model, ranked, request, moment, funds)
+        if isinstance(reserved, Underfunded):
+            return reserved
+        if refused is None or (isinstance(reserved, Waiting) and not isinstance(refused, Waiting)):
+            refused = reserved
     assert refused is not None
-    if refused.code != "budget_exceeded":
+    if not isinstance(refused, Exceeded):
         return refused
     return RequestRefused(
         request_id=request.request_id,
+        key=request.key,
         code=refused.code,
         message=refused.message,
         asked=request.parsed.asked,
-        needed_nanos=min(_least(model, request, moment) for model in ranked.models),
+        needed_nanos=refused.needed_nanos,
+        budget=refused.scope,
         **money.fields(money.turn(books, moment.now)),
     )
 
 
-def _decided(reserved: money.Reserved, model: Model, ranked: Ranked, request: Request, moment: Moment) -> RouteDecided:
+def _decided(
+    reserved: money.Reserved,
+    model: Model,
+    ranked: Ranked,
+    request: Request,
+    moment: Moment,
+    funds: tuple[Fund, ...],
+) -> RouteDecided:
     return RouteDecided(
         request_id=request.request_id,
+        key=request.key,
+        slices={fund.scope: fund.slice for fund in funds},
         attempt_id=request.attempt_id,
         attempt=request.attempt,
         model=model.id,
@@ -142,7 +161,9 @@ def _decided(reserved: money.Reserved, model: Model, ranked: Ranked, request: Re
     )
 
 
-def _reserve(books: Books, model: Model, request: Request, moment: Moment) -> money.Reserved | Refused:
+def _reserve(
+    books: Books, model: Model, request: Request, moment: Moment, funds: tuple[Fund, ...]
+) -> money.Reserved | Refused:
     parsed = request.parsed
     asked = parsed.asked
     clamp = parsed.route.clamp
@@ -159,13 +180,10 @@ def _reserve(books: Books, model: Model, request: Request, moment: Moment) -> mo
             choices=parsed.choices,
             clamp=asked.max_tokens is None if clamp is None else clamp,
             max_cost_nanos=parsed.max_cost_nanos,
+            funds=funds,
         ),
         moment.now,
     )
-
-
-def _least(model: Model, request: Request, moment: Moment) -> int:
-    return worst_case(moment.rates[model.id], request.parsed.asked.input_bound, 1)
 
 
 def _named(request: Request, models: Mapping[str, Model]) -> Iterable[tuple[Model, str]]:

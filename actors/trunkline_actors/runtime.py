@@ -8,7 +8,9 @@ from collections.abc import Callable, Sequence
 
 import structlog
 from nats.nuid import NUID
+from trunkline_events.budget import BudgetSet
 from trunkline_events.connection import Connection
+from trunkline_events.envelope import RecordedEvent
 from trunkline_events.jetstream import JetStreamLog
 from trunkline_events.subjects import PULSE
 from trunkline_events.tasks import end_task
@@ -19,6 +21,8 @@ from trunkline_actors.bus import Bus
 from trunkline_actors.claims import Claims
 from trunkline_actors.dispatch import Pulse, encode
 from trunkline_actors.ledger import Ledger
+from trunkline_actors.rates import Rates
+from trunkline_actors.scopes import Scopes
 from trunkline_actors.shell import Shell
 from trunkline_actors.snapshots import KvSnapshots
 
@@ -29,6 +33,8 @@ PULSE_PART = 2_000
 """Attempts told of in one message: some 200 KB, far below what any server carries."""
 STALE = 2.0
 """Seconds that a decision may be old before anybody can have taken its process for dead."""
+DEAD_AFTER = 5.0
+"""Seconds without a pulse after which a keeper takes a process for dead."""
 STANDSTILL = 2.5
 """Seconds without a pulse after which we must look whether we were taken for dead."""
 
@@ -37,12 +43,22 @@ class Runtime:
     """One process on the bus. `name` tells it apart from all others, in events and in `nats micro ls`."""
 
     def __init__(
-        self, connection: Connection, log_: JetStreamLog, claims: Claims, *, name: str, version: str, replicas: int = 1
+        self,
+        connection: Connection,
+        log_: JetStreamLog,
+        claims: Claims,
+        *,
+        name: str,
+        version: str,
+        rates: Rates,
+        replicas: int = 1,
     ) -> None:
         self.name = name
         self.replicas = replicas
         """Copies of what is kept on the bus."""
         self.version = version
+        self.rates = rates
+        """What models cost."""
         self.clock: Callable[[], float] = time.time
         self.connection = connection
         self.log = log_
@@ -51,6 +67,7 @@ class Runtime:
         self.snapshots = KvSnapshots(connection)
         self.gateway: View[Gateway] = View(log_, GATEWAY, self.snapshots)
         self.ledger = Ledger(log_)
+        self.scopes = Scopes(log_, self.gateway)
         self.shell = Shell(log_, self.clock)
         self.roles: list[str] = []
         self.open: set[str] = set()
@@ -68,18 +85,24 @@ class Runtime:
         self._pulse: asyncio.Task[None] | None = None
 
     @classmethod
-    async def start(cls, connection: Connection, *, name: str, version: str, replicas: int = 1) -> "Runtime":
+    async def start(
+        cls, connection: Connection, *, name: str, version: str, rates: Rates, replicas: int = 1
+    ) -> "Runtime":
         """Open the log, catch up with it, and begin to tell of this process. Raises LogUnavailable."""
         log_ = await JetStreamLog.open(connection, replicas=replicas)
-        self = cls(
-            connection, log_, await Claims.open(connection, replicas), name=name, version=version, replicas=replicas
-        )
+        claims = await Claims.open(connection, replicas)
+        self = cls(connection, log_, claims, name=name, version=version, rates=rates, replicas=replicas)
         await self.snapshots.open(replicas)
         await self.bus.replies.open()
         await self.gateway.start()
-        self.gateway.on_change.append(lambda _event: self._changed.set())
+        self.gateway.on_change.append(self._read)
         self._pulse = asyncio.create_task(self._beat())
         return self
+
+    def _read(self, event: RecordedEvent) -> None:
+        # What budgets are spent on changes all the time, and nobody waits until we have read it.
+        if event.category != "budget" or isinstance(event.body, BudgetSet):
+            self._changed.set()
 
     def new_id(self) -> str:
         """An id that nobody else draws: 22 letters and digits of this process, then a number."""
@@ -100,6 +123,13 @@ class Runtime:
         """Whether what was decided at this Unix time may have been overtaken while this process stood still."""
         age = self.clock() - decided
         return age > STALE and self.stopped_since(time.monotonic() - age)
+
+    def may_be_taken_for_dead(self, decided: float) -> bool:
+        """Whether a keeper may have given up this process by now, or about when this was decided (Unix time)."""
+        now = time.monotonic()
+        age = self.clock() - decided
+        cut_off = self.connection.last_break > now - age - DEAD_AFTER
+        return age > STALE or cut_off or self.stopped_since(now - age - DEAD_AFTER)
 
     async def beat(self) -> None:
         """Tell what this process has under way, in as many messages as it takes."""

@@ -7,7 +7,7 @@ from trunkline_events import headers, subjects
 from trunkline_events.envelope import RecordedEvent
 from trunkline_events.money import usd_from_nanos
 from trunkline_events.refusal import Refused
-from trunkline_events.thread import Books, ThreadEvent, Window
+from trunkline_events.thread import Books, ThreadEvent
 from trunkline_projections.threads import books_of
 
 from trunkline_actors import money
@@ -18,18 +18,11 @@ from trunkline_actors.runtime import Runtime
 from trunkline_actors.shell import Command
 
 
-class Budget(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A limit in US dollars for each window of time; no limit where it is null."""
-
-    limit_usd: str | None = None
-    window: Window = "none"
-
-
 class Configure(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The arguments of `threads.configure`."""
 
     thread_id: str
-    budget: Budget = Budget()
+    budget: money.Budget = money.Budget()
     reason: str | None = None
 
 
@@ -61,9 +54,7 @@ class ThreadsActor(ServiceActor):
             category="thread",
             aggregate=given.thread_id,
             id=f"{delivery.subject}/{subjects.encode_id(given.thread_id)}/{headers.encode_value(request_id)}",
-            decide=lambda books, now: money.configure(
-                books, request_id, given.budget.limit_usd, given.budget.window, given.reason, now
-            ),
+            decide=lambda books, now: money.configure(books, request_id, given.budget, given.reason, now),
             actor=self._runtime.name,
             cause=request_id,
         )

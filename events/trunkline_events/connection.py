@@ -5,6 +5,7 @@ import contextlib
 import itertools
 import os
 import random
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import unquote
@@ -76,6 +77,8 @@ class Connection:
     def __init__(self, client: QuickClient) -> None:
         self.nats = client
         self._listeners: list[Listener] = []
+        self.last_break = float("-inf")
+        """When it last broke or was mended, by the monotonic clock."""
 
     @classmethod
     async def open(cls, url: str, *, name: str, timeout: float = 3.0, inbox_prefix: str = "_INBOX") -> "Connection":
@@ -91,6 +94,7 @@ class Connection:
             log.debug("nats.error", error=type(error).__name__)
 
         async def on_disconnect() -> None:
+            connection.last_break = time.monotonic()
             if not client.is_closed:
                 log.warning("nats.disconnected")
 
@@ -130,6 +134,7 @@ class Connection:
         return forget
 
     async def _reconnected(self) -> None:
+        self.last_break = time.monotonic()
         log.info("nats.reconnected")
         for listener in list(self._listeners):
             try:

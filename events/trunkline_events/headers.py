@@ -13,6 +13,8 @@ STATUS = "Status"
 DESCRIPTION = "Description"
 STALLED = "Nats-Consumer-Stalled"
 LAST_CONSUMER = "Nats-Last-Consumer"
+SEQUENCE = "Nats-Sequence"
+"""Where an event is in the log, on what is sent on from there."""
 
 TYPE = "Trunkline-Type"
 TIME = "Trunkline-Time"

@@ -25,11 +25,17 @@ MODELS = "trunkline.models"
 PROVIDERS = "trunkline.providers"
 THREADS = "trunkline.threads"
 BUDGETS = "trunkline.budgets"
-RECALL = "trunkline.budgets.recall"
+RECALL = "trunkline.recall"
 """Heard by all routers: give back what you don't need of a budget."""
 
 QUEUE = "trunkline"
 """The queue group that all replicas of an actor share: each request goes to one of them."""
+
+PARKED_STREAM = "TRUNKLINE_PARKED"
+"""Requests that wait for money, bodies and all: a work queue."""
+PARKED = "trunkline.parked"
+CROWD = "trunkline.crowd"
+"""At which budgets somebody waits, as whoever attends to them tells all routers."""
 
 REQUESTS_BUCKET = "TRUNKLINE_REQUESTS"
 """Request claims and kept answers, for idempotency: 24 hours."""

@@ -60,6 +60,7 @@ class Gateway:
         self.models = Commands(self, subjects.MODELS)
         self.providers = Commands(self, subjects.PROVIDERS)
         self.threads = Commands(self, subjects.THREADS)
+        self.budgets = Commands(self, subjects.BUDGETS)
 
     async def command(
         self, subject: str, arguments: dict[str, Any], timeout: float = COMMAND_TIMEOUT

@@ -27,7 +27,7 @@ from trunkline_events.registry import (
 from trunkline_events.thread import AttemptFailed, Orphaned, ThreadConfigured, UsageRecorded
 from trunkline_events.usage import Usage
 from trunkline_projections import circuits, models, threads
-from trunkline_projections.attempts import Pending
+from trunkline_projections.attempts import Pending, UnderWay
 from trunkline_projections.circuits import CLOSED, Circuit, Circuits
 from trunkline_projections.fold import Fold
 from trunkline_projections.folds import ATTEMPTS, GATEWAY
@@ -156,14 +156,15 @@ def failed(attempt_id: str) -> AttemptFailed:
 
 
 def test_an_attempt_is_under_way_from_its_decision_to_its_end() -> None:
-    begun = folded(ATTEMPTS, [recorded(a_decision("r-1"), 4, "t"), recorded(a_decision("q-1"), 5, "-")])
+    under_way = folded(ATTEMPTS, [recorded(a_decision("r-1"), 4, "t"), recorded(a_decision("q-1"), 5, "-")])
+    begun = under_way.attempts
     assert begun["r-1"] == Pending(aggregate="t", attempt_id="r-1", sequence=4, deadline=a_decision().deadline)
     assert set(begun) == {"r-1", "q-1"}
-    assert set(ATTEMPTS.step(begun, recorded(failed("r-1"), 6))) == {"q-1"}
+    assert set(ATTEMPTS.step(under_way, recorded(failed("r-1"), 6)).attempts) == {"q-1"}
 
 
 def test_an_end_without_a_beginning_is_passed_over() -> None:
-    assert folded(ATTEMPTS, [recorded(failed("r-1"))]) == {}
+    assert folded(ATTEMPTS, [recorded(failed("r-1"))]) == UnderWay()
 
 
 # -- a thread's history

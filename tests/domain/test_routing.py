@@ -206,7 +206,8 @@ def test_a_request_that_no_candidate_can_serve_within_the_budget_is_refused_as_a
     books = Books(limit_nanos=10, settled_nanos=4, reserved_nanos=5)
     found = decide(books, a_request(parsed), moment)
     assert isinstance(found, RequestRefused)
-    assert (found.code, found.needed_nanos) == ("budget_exceeded", parsed.asked.input_bound * 10 + 1)
+    assert (found.code, found.budget) == ("budget_exceeded", "thread")
+    assert found.needed_nanos == parsed.asked.input_bound * 20 + 1, "what the first choice would take"
     assert (found.settled_nanos, found.reserved_nanos, found.limit_nanos, found.open) == (4, 5, 10, {})
     assert found.asked == parsed.asked
 

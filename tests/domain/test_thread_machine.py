@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule
 from msgspec import structs
 from trunkline_actors.endings import Attempt, Metering, failed, metered, orphaned
-from trunkline_actors.money import configure
+from trunkline_actors.money import MAX_OPEN, Budget, Waiting, configure
 from trunkline_actors.pricing import cost_of
 from trunkline_actors.routing import decide
+from trunkline_actors.windows import period_of
 from trunkline_events.failure import Failure, FailureClass
 from trunkline_events.money import usd_from_nanos
 from trunkline_events.refusal import Refused
@@ -64,15 +65,19 @@ class Thread(RuleBasedStateMachine):
         )
         moment = structs.replace(a_moment(a_model(max_output=100), rates={"m": RATE}), now=self.now)
         found = decide(self.books, request, moment)
-        if isinstance(found, Refused):
-            assert (found.code, len(self.held)) == ("unavailable", 64)
+        period = period_of(self.books.window, self.now)
+        spent, held = self.spent.get(period, 0), sum(self.held.values())
+        if isinstance(found, Waiting):
+            full = len(self.held) == MAX_OPEN
+            assert full or (
+                self.limit is not None and spent + found.needed_nanos <= self.limit < spent + held + found.needed_nanos
+            )
             return multiple()
+        assert not isinstance(found, Refused)
         self.append(found)
         if isinstance(found, RequestRefused):
             assert self.limit is not None
-            assert sum(self.held.values()) + self.spent[found.period] + found.needed_nanos > self.limit or not (
-                parsed.asked.max_tokens is None if clamp is None else clamp
-            )
+            assert spent + found.needed_nanos > self.limit
             return multiple()
         self.held[found.attempt_id] = found.reserve_nanos
         return found
@@ -122,7 +127,7 @@ class Thread(RuleBasedStateMachine):
     @rule(limit=st.none() | st.integers(0, 2_000), window=st.sampled_from(["none", "day", "month"]))
     def configure(self, limit: int | None, window: Any) -> None:
         text = None if limit is None else usd_from_nanos(limit)
-        found = configure(self.books, "c", text, window, None, self.now)
+        found = configure(self.books, "c", Budget(limit_usd=text, window=window), None, self.now)
         if isinstance(found, Refused):
             assert limit is not None
             assert found.code == "conflict"

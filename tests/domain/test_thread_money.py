@@ -5,18 +5,21 @@ from given import DAY, NOON, a_rate
 from trunkline_actors.money import (
     MAX_OPEN,
     UNBOUNDED_OUTPUT,
+    USEFUL_OUTPUT,
+    Exceeded,
+    Fund,
     Reserve,
     Reserved,
+    Underfunded,
+    Waiting,
     close,
-    configure,
-    fields,
     over_budget,
-    period_of,
     reserve,
     turn,
+    warn,
 )
 from trunkline_events.refusal import Refused
-from trunkline_events.thread import Books, OpenAttempt, ThreadConfigured, Window
+from trunkline_events.thread import Books, OpenAttempt
 from trunkline_events.usage import Usage
 from trunkline_projections.threads import books_of
 
@@ -34,6 +37,7 @@ def asking(
     choices: int = 1,
     max_cost_nanos: int | None = None,
     attempt_id: str = "r-1",
+    funds: tuple[Fund, ...] = (),
 ) -> Reserve:
     return Reserve(
         attempt_id=attempt_id,
@@ -46,6 +50,7 @@ def asking(
         generates=generates,
         choices=choices,
         max_cost_nanos=max_cost_nanos,
+        funds=funds,
     )
 
 
@@ -157,16 +162,95 @@ def test_a_retry_helps_where_only_reservations_stand_in_the_way(settled: int, re
         "reserved_usd": "0.000000014",
         "needed_usd": "0.000000015",
         "window": "none",
+        "resets_at": None,
         "requests": ["p", "q"],
+        "more_requests": 0,
     }
 
 
 def test_a_refusal_names_all_the_amounts() -> None:
     message = over_budget(
-        Books(limit_nanos=10**9, settled_nanos=2 * 10**8, reserved_nanos=3 * 10**8), 6 * 10**8
+        Books(limit_nanos=10**9, settled_nanos=2 * 10**8, reserved_nanos=3 * 10**8, window="day"), 6 * 10**8, NOON
     ).message
-    for amount in ("$1 ", "$0.2 ", "$0.3 ", "$0.6,"):
+    for amount in ("$1 ", "$0.2 ", "$0.3 ", "$0.6,", "2026-11-22T00:00:00"):
         assert amount in message
+
+
+def test_who_is_kept_out_by_reservations_alone_waits_and_who_by_what_is_spent_does_not() -> None:
+    held = {"q-1": OpenAttempt(request_id="q", reserve_nanos=14)}
+    assert isinstance(refused(Books(limit_nanos=20, reserved_nanos=14, open=held), asking()), Waiting)
+    assert isinstance(refused(Books(limit_nanos=20, settled_nanos=14), asking()), Exceeded)
+    one = OpenAttempt(request_id="r", reserve_nanos=0)
+    full = Books(open={f"r{n}-1": one for n in range(MAX_OPEN)})
+    assert isinstance(refused(full, asking()), Waiting)
+
+
+def test_a_clamped_answer_waits_for_a_useful_length_and_takes_less_only_where_there_is_no_more() -> None:
+    asked = asking(None, clamp=True, model_max=1000)
+    held = {"q-1": OpenAttempt(request_id="q", reserve_nanos=900)}
+    found = refused(Books(limit_nanos=1000, reserved_nanos=900, open=held), asked)
+    assert isinstance(found, Waiting)
+    assert found.needed_nanos == 5 + USEFUL_OUTPUT
+    assert reserved(Books(limit_nanos=1000, settled_nanos=900), asked).max_tokens == 95
+    assert reserved(Books(limit_nanos=1000, reserved_nanos=700, open=held), asked).max_tokens == 295
+
+
+# -- budgets above the thread
+
+
+def fund(free: int, possible: int = 10**6, answer: Refused | None = None) -> Fund:
+    return Fund(scope="gateway", slice="s", free_nanos=free, possible_nanos=possible, answer=answer)
+
+
+def test_a_request_must_fit_all_its_budgets() -> None:
+    assert reserved(Books(limit_nanos=15), asking(funds=(fund(15), fund(20)))).reserve_nanos == 15
+    assert isinstance(refused(Books(limit_nanos=15), asking(funds=(fund(20), fund(14)))), Underfunded)
+    assert isinstance(refused(Books(limit_nanos=14), asking(funds=(fund(20),))), Exceeded)
+
+
+def test_a_slice_that_is_too_small_asks_for_what_is_needed_and_says_what_would_do_better() -> None:
+    found = refused(Books(), asking(None, clamp=True, model_max=1000, funds=(fund(300),)))
+    assert isinstance(found, Underfunded)
+    assert (found.needed_nanos, found.wanted_nanos) == (5 + USEFUL_OUTPUT, 1005)
+
+
+def test_what_could_not_be_leased_is_made_do_without_where_the_answer_may_be_shorter() -> None:
+    answer = Waiting(code="budget_exceeded", message="m", scope="gateway", needed_nanos=1005)
+    found = reserved(Books(), asking(None, clamp=True, model_max=1000, funds=(fund(300, answer=answer),)))
+    assert found.max_tokens == 295
+    assert refused(Books(), asking(1000, funds=(fund(300, answer=answer),))) is answer
+
+
+def test_money_above_the_thread_bounds_every_call() -> None:
+    assert reserved(Books(), asking(None, model_max=7, funds=(fund(100),))).max_tokens == 7
+
+
+# -- warnings
+
+
+@pytest.mark.parametrize(
+    ("settled", "limit", "warn_at", "warned", "told"),
+    [
+        (80, 100, 0.8, False, True),
+        (79, 100, 0.8, False, False),
+        (80, 100, 0.8, True, False),
+        (80, None, 0.8, False, False),
+        (80, 100, None, False, False),
+        (100, 100, 1.0, False, True),
+    ],
+)
+def test_a_warning_is_told_once_when_its_share_is_spent(
+    settled: int, limit: int | None, warn_at: float | None, *, warned: bool, told: bool
+) -> None:
+    event = warn(Books(settled_nanos=settled, limit_nanos=limit, warn_at=warn_at, warned=warned), "r")
+    assert (event is not None) is told
+    if event is not None:
+        assert (event.warned, event.settled_nanos) == (True, settled)
+        assert warn(books_of(event, 1), "r") is None
+
+
+def test_a_new_window_may_warn_again() -> None:
+    assert turn(Books(window="day", period="2026-11-20", warned=True), NOON).warned is False
 
 
 # -- closing
@@ -192,22 +276,6 @@ def test_closing_twice_is_a_no_op() -> None:
 # -- windows
 
 
-@pytest.mark.parametrize(
-    ("window", "now", "period"),
-    [
-        ("none", NOON, ""),
-        ("day", NOON, "2026-11-21"),
-        ("day", NOON + DAY / 2 - 1, "2026-11-21"),
-        ("day", NOON + DAY / 2, "2026-11-22"),
-        ("month", NOON, "2026-11"),
-        ("month", NOON + 10 * DAY, "2026-12"),
-        ("day", 0.0, "1970-01-01"),
-    ],
-)
-def test_periods_are_named_in_utc(window: Window, now: float, period: str) -> None:
-    assert period_of(window, now) == period
-
-
 YESTERDAY = Books(settled_nanos=9, reserved_nanos=15, limit_nanos=30, window="day", period="2026-11-20", open=OPEN.open)
 
 
@@ -226,55 +294,3 @@ def test_an_attempt_is_settled_in_the_period_it_ends_in() -> None:
 def test_a_process_whose_clock_is_slow_turns_no_window_back() -> None:
     today = turn(Books(settled_nanos=9, window="day", period="2026-11-21"), NOON - DAY)
     assert (today.settled_nanos, today.period) == (9, "2026-11-21")
-
-
-# -- configuring
-
-
-def configured(books: Books, limit: str | None, window: Window = "none") -> ThreadConfigured:
-    found = configure(books, "r", limit, window, "why", NOON)
-    assert isinstance(found, ThreadConfigured), found
-    return found
-
-
-def test_a_limit_is_set_and_taken_away() -> None:
-    event = configured(Books(settled_nanos=5), "2.5")
-    assert (event.limit_nanos, event.settled_nanos, event.reason, event.request_id) == (2_500_000_000, 5, "why", "r")
-    assert configured(books_of(event, 3), None).limit_nanos is None
-
-
-def test_a_configuration_is_remembered_by_its_sequence() -> None:
-    assert books_of(configured(Books(), "1"), 17).config_seq == 17
-
-
-def test_a_limit_below_what_is_spent_and_reserved_is_refused() -> None:
-    assert configured(OPEN, "0.000000016").limit_nanos == 16
-    found = configure(OPEN, "r", "0.000000015", "none", None, NOON)
-    assert isinstance(found, Refused)
-    assert (found.code, found.param) == ("conflict", "budget.limit_usd")
-
-
-def test_what_was_settled_yesterday_stands_in_the_way_of_no_limit_today() -> None:
-    assert configured(YESTERDAY, "0.000000015", "day").settled_nanos == 0
-
-
-@pytest.mark.parametrize("limit", ["", "-1", "much"])
-def test_a_limit_that_is_no_amount_is_refused(limit: str) -> None:
-    found = configure(Books(), "r", limit, "none", None, NOON)
-    assert isinstance(found, Refused)
-    assert (found.code, found.param) == ("invalid_request", "budget.limit_usd")
-
-
-def test_a_new_window_starts_with_nothing_settled() -> None:
-    event = configured(Books(settled_nanos=5, tokens=Usage(input_tokens=3)), None, "month")
-    assert (event.settled_nanos, event.window, event.period, event.tokens) == (
-        0,
-        "month",
-        "2026-11",
-        Usage(input_tokens=3),
-    )
-
-
-def test_the_books_travel_whole_on_every_event() -> None:
-    assert set(fields(Books())) == set(Books.__struct_fields__)
-    assert Books(**fields(YESTERDAY)) == YESTERDAY

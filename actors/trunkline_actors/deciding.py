@@ -1,0 +1,136 @@
+"""Decides which model serves a request, from its thread's books and slices of the budgets above, and appends that."""
+
+import random
+from typing import cast
+
+from trunkline_events.log import LogRefused, LogUnavailable
+from trunkline_events.refusal import Refused
+from trunkline_events.thread import Books, RequestRefused, RouteDecided
+from trunkline_projections.threads import books_of
+
+from trunkline_actors import money, routing
+from trunkline_actors.courier import Courier, DecidedRoute
+from trunkline_actors.escrow import Escrow, Spawn
+from trunkline_actors.inflight import Run
+from trunkline_actors.money import Underfunded
+from trunkline_actors.runtime import Runtime
+from trunkline_actors.shell import Command
+
+MAX_LEASES = 16
+"""Times a request asks for more of a budget before it gives up: others may be quicker to take what it leased."""
+_MAY_BE_STALE = frozenset({"model_not_found", "no_route"})
+
+CONTENDED = Refused(code="unavailable", message="a budget of this request is contended; send it again")
+
+
+class Decider:
+    """Decisions of one router."""
+
+    def __init__(self, runtime: Runtime, escrow: Escrow, courier: Courier, spawn: Spawn) -> None:
+        self._runtime = runtime
+        self._escrow = escrow
+        self._courier = courier
+        self._spawn = spawn
+
+    async def decide(self, run: Run, request: routing.Request) -> DecidedRoute | Refused | None:
+        """Choose and reserve; before saying that nothing fits, look whether the registry has moved on.
+
+        None: another process has decided this attempt, and serves it. Raises LogUnavailable, LogRefused.
+        """
+        decided = await self._funded(run, request)
+        if isinstance(decided, Refused) and decided.code in _MAY_BE_STALE:
+            await self._runtime.gateway.catch_up()
+            decided = await self._funded(run, request)
+        return decided
+
+    async def _funded(self, run: Run, request: routing.Request) -> DecidedRoute | Refused | None:
+        answers: dict[str, Refused] = {}
+        for _ in range(MAX_LEASES):
+            decided = await self._once(run, request, answers)
+            if not isinstance(decided, Underfunded):
+                return decided
+            answer = await self._escrow.lease(decided, run.request_id, run.thread)
+            if answer is not None:
+                answers[decided.scope] = answer
+        return CONTENDED
+
+    async def _once(
+        self, run: Run, request: routing.Request, answers: dict[str, Refused]
+    ) -> DecidedRoute | Refused | None:
+        draw, escrow = random.random(), self._escrow
+        moment = self._moment(self._runtime.clock(), draw)
+        decision: RouteDecided | RequestRefused | Refused | None = None
+
+        def decide(books: Books, now: float) -> RouteDecided | RequestRefused | Refused:
+            nonlocal moment, decision
+            moment = self._moment(now, draw)
+            escrow.give_back(request.attempt_id)  # from the last time, where that came to nothing
+            decision = routing.decide(books, request, moment, escrow.funds(request.key, now, answers))
+            if isinstance(decision, RouteDecided):
+                escrow.take(decision)
+            return decision
+
+        command: Command[Books] = Command(
+            category="thread",
+            aggregate=run.thread,
+            id=f"{request.attempt_id}/decided",
+            decide=decide,
+            actor=self._runtime.name,
+            cause=run.request_id,
+            traceparent=run.traceparent,
+        )
+        try:
+            decided = await self._runtime.shell.execute(self._runtime.ledger, command)
+        except LogUnavailable:
+            if isinstance(decision, RouteDecided):
+                self._spawn(self._withdraw(run, decision))
+            raise
+        except LogRefused:
+            escrow.give_back(request.attempt_id)
+            raise
+        assert decided is not None
+        if isinstance(decided, Refused):
+            escrow.give_back(request.attempt_id)
+            return decided
+        if isinstance(decided.event, RequestRefused):
+            escrow.give_back(request.attempt_id)
+            run.base += 1  # its event has this attempt's id, which nothing else of this request must use again
+            if decided.duplicate:  # an earlier run of this request was refused, which says nothing of this one
+                return await self._once(run, routing.with_id(request, run.attempt_id(request.attempt)), answers)
+            return self._told(decided.event, decided.sequence, answers)
+        return await self._begun(run, request, cast("RouteDecided", decided.event), decided.sequence, moment)
+
+    async def _begun(
+        self, run: Run, request: routing.Request, event: RouteDecided, sequence: int, moment: routing.Moment
+    ) -> DecidedRoute | Refused | None:
+        if event.draw != moment.draw:
+            self._escrow.give_back(request.attempt_id)
+            return None
+        if not await self._escrow.may_spend(event):
+            # We were taken for dead, and what we decided since is void: it is ended, and decided anew.
+            await self._withdraw(run, event)
+            run.base += 1
+            return await self._once(run, routing.with_id(request, run.attempt_id(request.attempt)), {})
+        model = moment.gateway.registry.models[event.model]
+        run.attempt_ids.append(event.attempt_id)
+        self._runtime.held.add(event.attempt_id)
+        return DecidedRoute(event, sequence, model.upstream, moment.rates[event.model])
+
+    async def _withdraw(self, run: Run, event: RouteDecided) -> None:
+        await self._courier.withdraw_uncertain(run, event)
+        self._escrow.give_back(event.attempt_id)
+
+    def _told(self, event: RequestRefused, sequence: int, answers: dict[str, Refused]) -> Refused:
+        if event.budget == money.THREAD:
+            return money.over_budget(books_of(event, sequence), event.needed_nanos, self._runtime.clock())
+        return answers.get(event.budget) or Refused(code=event.code, message=event.message)
+
+    def _moment(self, now: float, draw: float) -> routing.Moment:
+        view = self._runtime.gateway
+        return routing.Moment(
+            gateway=view.state,
+            rates=self._runtime.rates.at(view.state.registry, now),
+            log_seq=view.position,
+            now=now,
+            draw=draw,
+        )
