@@ -3,10 +3,11 @@
 Price used, in this order: the model's own; the catalogue's; nothing, for a local provider; else the ceiling.
 """
 
+import math
 from collections.abc import Callable
 
 from msgspec import Struct
-from trunkline_events.money import cost_nanos, nanos_from_usd
+from trunkline_events.money import cost_nanos, nanos_from_usd, usd_from_nanos
 from trunkline_events.registry import Model, Price, Provider
 from trunkline_events.usage import Usage
 
@@ -23,6 +24,23 @@ class Rate(Struct, frozen=True, kw_only=True):
 Catalogue = Callable[[str, str], Rate | None]
 """(provider kind, upstream model) → its rate, or None where the catalogue does not know it."""
 
+
+class Listed(Struct, frozen=True, kw_only=True):
+    """What a price list says of a model at a time: its rate, None where it has none, sure from `since` until `until`.
+
+    Both are Unix times; at `until` itself it may already be another one.
+    """
+
+    rate: Rate | None
+    since: float = -math.inf
+    until: float = math.inf
+
+
+UNLISTED = Listed(rate=None)
+
+PriceList = Callable[[str, str, float], Listed]
+"""(provider kind, upstream model, Unix time) → what it says of that model at that time."""
+
 FREE = Rate(input_nanos=0, cached_input_nanos=0, output_nanos=0, version="local")
 CEILING = Rate(
     input_nanos=30_000_000_000, cached_input_nanos=30_000_000_000, output_nanos=120_000_000_000, version="ceiling"
@@ -37,6 +55,12 @@ def rate_of(price: Price, version: str) -> Rate:
     return Rate(
         input_nanos=given, cached_input_nanos=cached, output_nanos=nanos_from_usd(price.output), version=version
     )
+
+
+def version_of(source: str, price: Price) -> str:
+    """The version of a price that somebody wrote down, which is the price itself: `override@2/8`, or `…/0.5` cached."""
+    amounts = [price.input, price.output, *([] if price.cached_input is None else [price.cached_input])]
+    return f"{source}@{'/'.join(usd_from_nanos(nanos_from_usd(amount)) for amount in amounts)}"
 
 
 def price_model(

@@ -3,20 +3,24 @@
 import os
 import secrets
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import structlog
+from trunkline_actors import catalogue
 from trunkline_actors.adapters import Adapter
 from trunkline_actors.adapters.factory import KINDS, build
+from trunkline_actors.budgets import BudgetsActor
 from trunkline_actors.fleet import Fleet
 from trunkline_actors.keeper import KeeperActor
+from trunkline_actors.pricing import CEILING, rate_of, version_of
+from trunkline_actors.rates import Rates, overridden
 from trunkline_actors.registrar import RegistryActor
 from trunkline_actors.router import RouterActor
 from trunkline_actors.runtime import Runtime
 from trunkline_actors.supervisor import Supervised
 from trunkline_actors.threads import ThreadsActor
 from trunkline_events.connection import Connection
-from trunkline_events.registry import Provider
+from trunkline_events.registry import Price, Provider
 
 from trunkline import __version__, settings
 from trunkline.lifecycle import DRAIN_SECONDS
@@ -47,20 +51,32 @@ class Host:
             self._others += [
                 Supervised(lambda: RegistryActor(runtime, frozenset(KINDS))),
                 Supervised(lambda: ThreadsActor(runtime)),
+                Supervised(lambda: BudgetsActor(runtime)),
             ]
         if "keeper" in roles:
             self._others.append(Supervised(lambda: KeeperActor(runtime)))
 
     @classmethod
     async def start(
-        cls, url: str, roles: Sequence[str], *, only: frozenset[str] | None = None, replicas: int = 1
+        cls,
+        url: str,
+        roles: Sequence[str],
+        *,
+        only: frozenset[str] | None = None,
+        replicas: int = 1,
+        rates: Rates | None = None,
     ) -> "Host":
-        """Connect, catch up with the log, and serve. Raises Unreachable, LogUnavailable."""
+        """Connect, catch up with the log, and serve. Raises Unreachable, LogUnavailable.
+
+        `rates` are what models cost; by default their own prices and the catalogue's.
+        """
         # Not the process id alone: containers share it, and so do two hosts in one process.
         name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}"
         connection = await Connection.open(url, name=f"trunkline {' '.join(roles)} {name}")
         try:
-            runtime = await Runtime.start(connection, name=name, version=__version__, replicas=replicas)
+            runtime = await Runtime.start(
+                connection, name=name, version=__version__, rates=rates or Rates(catalogue.listed), replicas=replicas
+            )
         except BaseException:
             await connection.close()
             raise
@@ -91,3 +107,13 @@ def make_adapter(provider: Provider) -> Adapter:
     if provider.secret and key is None:
         log.warning("provider.secret_missing", provider=provider.id, reason=f"{provider.secret} is not set")
     return build(provider.kind, provider.base_url, key, provider.headers, provider.timeout_s)
+
+
+def make_rates(prices: Mapping[str, Price], ceiling: Price | None) -> Rates:
+    """What models cost where the settings are these: `prices` before the catalogue's, unknown ones at the ceiling."""
+    for name in prices:
+        if name.partition("/")[0] not in (known := {*KINDS, *catalogue.KINDS}):
+            log.warning("prices.unknown_kind", price=name, known=sorted(known), next="mend `prices` in the settings")
+    own = {name: rate_of(price, version_of("override", price)) for name, price in prices.items()}
+    dearest = CEILING if ceiling is None else rate_of(ceiling, version_of("ceiling", ceiling))
+    return Rates(overridden(own, catalogue.listed), dearest)

@@ -2,11 +2,14 @@
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from msgspec import Meta, Struct, ValidationError, convert
+from msgspec import Meta, Struct, ValidationError, convert, field
+from trunkline_events.registry import Price
+
+from trunkline.prices import BadPrice, read_ceiling, read_prices
 
 Durability = Literal["always", "process"]
 Port = Annotated[int, Meta(ge=0, le=65535)]
@@ -22,7 +25,10 @@ class BadSettings(Exception):
 
 
 class Settings(Struct, frozen=True, kw_only=True):
-    """What a process is started with. `nats` None: an embedded server, with its data in `data`."""
+    """What a process is started with. `nats` None: an embedded server, with its data in `data`.
+
+    `prices`, by `kind/upstream`, come before the catalogue's; `price_ceiling` is what an unknown price is taken for.
+    """
 
     nats: str | None = None
     data: Path = Path()
@@ -33,9 +39,13 @@ class Settings(Struct, frozen=True, kw_only=True):
     replicas: int = 1
     projector: bool = True
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    prices: dict[str, Price] = field(default_factory=dict)
+    price_ceiling: Price | None = None
 
 
 _NAMES = Settings.__struct_fields__
+_READ: dict[str, Callable[[object], object]] = {"prices": read_prices, "price_ceiling": read_ceiling}
+"""Settings with a shape of their own."""
 
 
 def default_data(environ: Mapping[str, str]) -> Path:
@@ -60,6 +70,11 @@ def load(flags: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> S
         chosen = {name: value for name, value in given.items() if value is not None}
         merged |= chosen
         origins |= dict.fromkeys(chosen, origin)
+    for name in _READ.keys() & merged.keys():
+        try:
+            merged[name] = _READ[name](merged[name])
+        except BadPrice as error:
+            raise BadSettings(f"{name} from {origins[name]}: {error}") from error
     merged["data"] = Path(str(merged["data"])).expanduser().absolute()
     try:
         return convert(merged, Settings, strict=False)

@@ -19,7 +19,7 @@ from trunkline import bootstrap, client, lifecycle, telemetry
 from trunkline.banner import banner
 from trunkline.embedded import EmbeddedServer
 from trunkline.embedded.errors import EmbeddedServerError
-from trunkline.host import ACTORS, PROJECTOR, Host
+from trunkline.host import ACTORS, PROJECTOR, Host, make_rates
 from trunkline.proc import age_seconds
 from trunkline.projector.child import ProjectorChild
 from trunkline.ready import ReadyFile
@@ -45,6 +45,8 @@ class Up(Struct, frozen=True, kw_only=True):
 
     ephemeral: bool = False
     ready_file: Path | None = None
+    config: str | None = None
+    """The file of settings that --config named; workers read it too."""
 
 
 def up(settings: Settings, asked: Up) -> int:
@@ -66,7 +68,7 @@ async def _up(settings: Settings, asked: Up) -> int:
             async with (
                 _bus(settings, asked) as (url, server),
                 _promised(url, settings, asked, server) as warning,
-                _actors(url, settings) as (host, workers),
+                _actors(url, settings, asked) as (host, workers),
             ):
                 async with client.connect(url) as gateway:
                     found = await bootstrap.first_models(gateway)
@@ -170,11 +172,11 @@ async def _promised(
 
 
 @asynccontextmanager
-async def _actors(url: str, settings: Settings) -> AsyncIterator[tuple[Host, Workers]]:
+async def _actors(url: str, settings: Settings, asked: Up) -> AsyncIterator[tuple[Host, Workers]]:
     """The actors in this process and the workers, all serving. The workers end first: they lean on the others."""
     host = await _host(url, ACTORS if not settings.workers else ("registry", "keeper"), settings, None)
     try:
-        workers = Workers(url, settings.workers)
+        workers = Workers(url, settings.workers, asked.config)
         await workers.start()
         try:
             yield host, workers
@@ -186,7 +188,8 @@ async def _actors(url: str, settings: Settings) -> AsyncIterator[tuple[Host, Wor
 
 async def _host(url: str, roles: Sequence[str], settings: Settings, only: frozenset[str] | None) -> Host:
     try:
-        return await Host.start(url, roles, only=only, replicas=settings.replicas)
+        rates = make_rates(settings.prices, settings.price_ceiling)
+        return await Host.start(url, roles, only=only, replicas=settings.replicas, rates=rates)
     except (Unreachable, LogError) as error:
         raise CannotStart(str(error), UNAVAILABLE) from error
 

@@ -31,11 +31,16 @@ class WorkerNotServing(Exception):
 class Workers:
     """N processes of `trunkline run router provider`. `pids` names those that serve.
 
+    They have our environment and folder, and so our settings; `config` is a file of them that only a flag named.
+
     on_restart      called each time when a worker died and another one serves in its place
     """
 
-    def __init__(self, url: str, count: int) -> None:
-        self._url = url
+    def __init__(self, url: str, count: int, config: str | None = None) -> None:
+        self._command = (
+            *(sys.executable, "-m", "trunkline", "run", "router", "provider", "--nats", url),
+            *(() if config is None else ("--config", config)),
+        )
         self._names = [f"worker-{number}" for number in range(1, count + 1)]
         self._tasks: list[asyncio.Task[None]] = []
         self._processes: dict[str, asyncio.subprocess.Process] = {}
@@ -67,14 +72,13 @@ class Workers:
 
     async def _launch(self, name: str) -> None:
         """Start a process and return when it serves. Raises WorkerNotServing, with the process ended."""
-        command = (sys.executable, "-m", "trunkline", "run", "router", "provider", "--nats", self._url)
         # A folder for this start only: nothing in it can be from an earlier life, and nothing stays behind.
         async with self._slots:
             with tempfile.TemporaryDirectory(prefix="trunkline-") as folder:
                 ready = Path(folder) / "ready.json"
                 # A session of their own: the terminal's Ctrl-C is ours to pass on, once what they serve may end.
                 self._processes[name] = process = await asyncio.create_subprocess_exec(
-                    *command,
+                    *self._command,
                     *("--ready-file", str(ready)),
                     start_new_session=True,
                     preexec_fn=die_with_owner(os.getpid()),

@@ -214,6 +214,18 @@ def _add_audit(verbs: Verbs) -> None:
     _many(state, "--thread", "T", "the books of this thread and of no others")
     state.add_argument("--limit", metavar="N", type=int, default=100, help="at most so many threads (default 100)")
     state.add_argument("--after", metavar="ID", default="", help="only threads that follow this id")
+    text = "what a model's usage would have cost at another price, beside what was booked; changes nothing"
+    rerate = _client(audit.verbs, "rerate", "rerate:run", text)
+    rerate.epilog = "orphaned attempts have no usage and are told apart; so are those whose usage is a bound"
+    rerate.add_argument("--model", metavar="M", required=True, help="a model that is registered, or was")
+    rerate.add_argument(
+        "--price", metavar="INPUT,OUTPUT[,CACHED]", required=True, help="US dollars a million tokens, like 2,8,0.5"
+    )
+    rerate.add_argument("--since", metavar="TIME", help="RFC 3339, or 10m, 2h, 1d ago")
+    rerate.add_argument("--until", metavar="SEQ|TIME", help="up to this sequence, or what was stored by then")
+    rerate.add_argument(
+        "--by", action="append", default=[], choices=["thread", "key", "day"], help="may be repeated (default: all)"
+    )
 
 
 def _add_projections(verbs: Verbs) -> None:

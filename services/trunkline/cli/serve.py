@@ -14,7 +14,7 @@ def run_up(args: argparse.Namespace) -> int:
     chosen = settings.load(vars(args))
     if args.data is not None or args.ephemeral:  # a flag that is about our own server outweighs TRUNKLINE_NATS
         chosen = structs.replace(chosen, nats=args.nats)
-    return up.up(chosen, up.Up(ephemeral=args.ephemeral, ready_file=args.ready_file))
+    return up.up(chosen, up.Up(ephemeral=args.ephemeral, ready_file=args.ready_file, config=args.config))
 
 
 def run_roles(args: argparse.Namespace) -> int:
