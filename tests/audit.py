@@ -7,6 +7,7 @@ from typing import cast
 from trunkline.chat import Receipt
 from trunkline.client import Gateway
 from trunkline_events import subjects
+from trunkline_events.budget import BudgetReserved, BudgetSettled, ScopeBooks
 from trunkline_events.envelope import RecordedEvent
 from trunkline_events.log import Scope
 from trunkline_events.thread import Ending, Metered, Orphaned, RouteDecided, ThreadEvent, ThreadFact
@@ -76,3 +77,29 @@ def check_receipts(recorded: list[RecordedEvent], receipts: Iterable[Receipt]) -
         assert isinstance(body, Metered | Orphaned)
         told = (receipt.request_id, receipt.model, receipt.provider, receipt.attempts)
         assert (body.request_id, body.model, body.provider, body.attempt) == told
+
+
+def check_scopes(recorded: list[RecordedEvent]) -> None:
+    """No budget above a thread was exceeded at any event, and none spent what its attempts did not cost."""
+    spent: dict[str, int] = defaultdict(int)
+    reported: dict[str, int] = defaultdict(int)
+    closed: set[str] = set()
+    for event in recorded:
+        body = event.body
+        if isinstance(body, ScopeBooks):
+            held = [one for one in body.slices.values() if one.period == body.period]
+            assert body.reserved_nanos == sum(max(0, one.granted_nanos - one.spent_nanos) for one in held)
+            if body.limit_nanos is not None:
+                assert body.settled_nanos + body.reserved_nanos <= body.limit_nanos, f"{event.aggregate} is exceeded"
+        if isinstance(body, BudgetReserved | BudgetSettled):
+            reported[body.slice] += body.spent_nanos
+        if isinstance(body, BudgetSettled) and body.closed:
+            closed.add(body.slice)
+        if isinstance(body, Metered | Orphaned):
+            for name in body.slices.values():
+                spent[name] += body.cost_nanos
+    for name, nanos in reported.items():
+        assert nanos <= spent[name], f"more was reported of slice {name} than its attempts cost"
+        assert name not in closed or nanos == spent[name], (
+            f"slice {name} was closed with {spent[name] - nanos} unreported"
+        )

@@ -2,7 +2,7 @@
 
 import pytest
 from given import NOON
-from trunkline_actors.money import Budget, configure
+from trunkline_actors.money import Budget, configure, fields
 from trunkline_events.refusal import Refused
 from trunkline_events.thread import Books, OpenAttempt, ThreadConfigured, Window
 from trunkline_events.usage import Usage
