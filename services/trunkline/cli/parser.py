@@ -185,6 +185,10 @@ def _add_threads(verbs: Verbs) -> None:
     _reason(configure)
     _entry(threads, "get", "show its books")
     _page(threads)
+    text = "list attempts that were lost with their process, and what they were settled at"
+    orphans = _client(threads.verbs, "orphans", "orphans:run", text)
+    orphans.add_argument("--since", metavar="TIME", default="7d", help="RFC 3339, or 10m, 2h, 1d ago (default 7d)")
+    orphans.add_argument("--thread", metavar="T", help="only those of this thread; - for requests without one")
 
 
 def _add_events(verbs: Verbs) -> None:
