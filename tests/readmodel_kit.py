@@ -1,18 +1,17 @@
-"""What tests of the read models share: random histories, and the tables as a naive fold in plain Python has them.
-
-The fold here knows nothing of the code it is held against: it looks at all events for each cell.
-"""
+"""What tests of the read models share: random histories, real ones, and the tables as they are."""
 
 import contextlib
-from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime
+import itertools
+from collections.abc import Iterable
 from typing import Any
 
-import msgspec
-from given import NOON, chat
+from given import NOON, a_decision, chat
 from hypothesis import strategies as st
+from msgspec import structs
+from readmodel_naive import Rows, naive
 from trunkline.benchmark import history
 from trunkline.projector.store import Store
+from trunkline_events import budget
 from trunkline_events.circuit import CallFailed
 from trunkline_events.connection import Connection
 from trunkline_events.envelope import RecordedEvent, Unknown
@@ -27,165 +26,12 @@ from trunkline_events.thread import (
     RequestRefused,
     RouteDecided,
     ThreadConfigured,
-    ThreadEvent,
     UsageRecorded,
 )
 from trunkline_events.usage import Usage
 from trunkline_projections.readmodels import TABLES
-from trunkline_projections.sql_tables import Batch, Value
+from trunkline_projections.sql_tables import Batch
 from trunkline_projections.sql_view import View
-
-Rows = dict[str, list[dict[str, Value]]]
-
-ENDINGS = {"answered": UsageRecorded, "aborted": Aborted, "failed": AttemptFailed, "orphaned": Orphaned}
-
-
-# -- the naive fold ----------------------------------------------------------------------------------------------------
-
-
-def naive(events: Sequence[RecordedEvent]) -> Rows:
-    """Every table, row by row in the order of its key, from all events at once."""
-    known = [event for event in events if isinstance(event.body, ThreadEvent)]
-    attempts = [event for event in known if isinstance(event.body, (RouteDecided, *ENDINGS.values()))]
-    return {
-        "thread_totals": _grouped(known, ("thread",), lambda event: (event.aggregate,), _thread),
-        "usage_by_model": _grouped(attempts, ("model",), lambda event: (of(event).model,), _use),
-        "usage_by_provider": _grouped(attempts, ("provider",), lambda event: (of(event).provider,), _use),
-        "usage_by_day": _grouped(
-            attempts,
-            ("day", "model", "provider"),
-            lambda event: (_when(event).strftime("%Y-%m-%d"), of(event).model, of(event).provider),
-            _use,
-        ),
-        "route_decisions": [_decision(event) for event in known if isinstance(event.body, RouteDecided)],
-        "failures": [row for event in known if (row := _failure(event))],
-        "latency": _latency(known),
-    }
-
-
-def of(event: RecordedEvent) -> Any:
-    """The body, whatever it is."""
-    return event.body
-
-
-def _when(event: RecordedEvent) -> datetime:
-    return datetime.fromtimestamp(event.time, UTC)
-
-
-def _time(event: RecordedEvent) -> str:
-    return _when(event).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-
-
-def _grouped(
-    events: Iterable[RecordedEvent],
-    names: tuple[str, ...],
-    key: Callable[[RecordedEvent], tuple[str, ...]],
-    columns: Callable[[list[RecordedEvent]], dict[str, Value]],
-) -> list[dict[str, Value]]:
-    groups: dict[tuple[str, ...], list[RecordedEvent]] = {}
-    for event in events:
-        groups.setdefault(key(event), []).append(event)
-    return [{**dict(zip(names, which, strict=True)), **columns(groups[which])} for which in sorted(groups)]
-
-
-def _use(events: list[RecordedEvent]) -> dict[str, Value]:
-    metered = [of(event) for event in events if isinstance(event.body, UsageRecorded | Aborted)]
-    row: dict[str, Value] = {"attempts": sum(isinstance(event.body, RouteDecided) for event in events)}
-    row |= {name: sum(isinstance(event.body, cls) for event in events) for name, cls in ENDINGS.items()}
-    row |= {name: sum(getattr(fact.usage, name) for fact in metered) for name in Usage.__struct_fields__}
-    row["cost_nanos"] = sum(getattr(event.body, "cost_nanos", 0) for event in events)
-    return row | {"last_sequence": events[-1].sequence, "last_time": _time(events[-1])}
-
-
-def _thread(events: list[RecordedEvent]) -> dict[str, Value]:
-    last = of(events[-1])
-    none = events[-1].aggregate == "-"
-    books = {
-        "settled_nanos": last.settled_nanos,
-        "reserved_nanos": last.reserved_nanos,
-        "limit_nanos": last.limit_nanos,
-        "open_attempts": len(last.open),
-        "budget_window": last.window,
-        "budget_period": last.period,
-    }
-    return {
-        "requests": sum(isinstance(event.body, RouteDecided) and event.body.attempt == 1 for event in events),
-        "refused": sum(isinstance(event.body, RequestRefused) for event in events),
-        **_use(events),
-        **{name: None if none else value for name, value in books.items()},
-    }
-
-
-def _whose(event: RecordedEvent) -> dict[str, Value]:
-    fact = of(event)
-    return {
-        "sequence": event.sequence,
-        "time": _time(event),
-        "thread": event.aggregate,
-        "request_id": fact.request_id,
-        "attempt_id": getattr(fact, "attempt_id", None),
-        "attempt": getattr(fact, "attempt", None),
-    }
-
-
-def _decision(event: RecordedEvent) -> dict[str, Value]:
-    fact = of(event)
-    same = ("model", "provider", "reserve_nanos", "max_tokens", "policy_version", "log_seq", "price_version")
-    return {
-        **_whose(event),
-        "operation": fact.asked.operation,
-        "asked_model": fact.asked.model,
-        "input_bound": fact.asked.input_bound,
-        **{name: getattr(fact, name) for name in same},
-        "forced_model": fact.override,
-        "candidates": msgspec.json.encode(fact.candidates).decode(),
-        "left_out": msgspec.json.encode(fact.left_out).decode(),
-    }
-
-
-def _failure(event: RecordedEvent) -> dict[str, Value] | None:
-    fact = of(event)
-    row = {**_whose(event), "status": None, "latency_us": None, "cost_nanos": 0}
-    match fact:
-        case UsageRecorded(partial=True):
-            row |= {"kind": "cut", "failure": fact.finish, "cost_nanos": fact.cost_nanos}
-        case AttemptFailed():
-            row |= {"kind": "failed", "failure": fact.failure, "status": fact.status}
-        case Orphaned():
-            row |= {"kind": "orphaned", "failure": "orphaned", "cost_nanos": fact.cost_nanos}
-        case RequestRefused():
-            return row | {"kind": "refused", "failure": fact.code, "model": fact.asked.model, "provider": None}
-        case _:
-            return None
-    if not isinstance(fact, Orphaned):
-        row["latency_us"] = round(fact.latency_ms * 1000)
-    return row | {"model": fact.model, "provider": fact.provider}
-
-
-def _bounds() -> list[int]:
-    """1 to 32, and from there on each doubling in sixteen steps."""
-    bounds = list(range(1, 33))
-    while bounds[-1] < 2**51:
-        bounds += [bounds[-1] + step * bounds[-1] // 16 for step in range(1, 17)]
-    return bounds
-
-
-BOUNDS = _bounds()
-
-
-def _latency(events: list[RecordedEvent]) -> list[dict[str, Value]]:
-    found: list[tuple[str, str, str, str, int]] = []
-    for event in events:
-        fact = event.body
-        if isinstance(fact, UsageRecorded):
-            day = _when(event).strftime("%Y-%m-%d")
-            for measure, taken in (("latency", fact.latency_ms), ("ttft", fact.ttft_ms)):
-                if taken is not None:
-                    below = next(bound for bound in BOUNDS if bound > round(taken * 1000))
-                    found.append((day, fact.model, fact.provider, measure, below))
-    names = ("day", "model", "provider", "measure", "below_us")
-    return [{**dict(zip(names, which, strict=True)), "samples": found.count(which)} for which in sorted(set(found))]
-
 
 # -- the tables, as they are -------------------------------------------------------------------------------------------
 
@@ -208,19 +54,29 @@ def rows_in(batch: Batch) -> Rows:
 
 # -- random histories --------------------------------------------------------------------------------------------------
 
+KEYS = st.sampled_from(["", "k1", "k\u00fc"])
 NAMES = st.sampled_from(["m", "n/large", "ü"])
 COUNTS = st.integers(0, 10**7)
 MILLISECONDS = st.integers(0, 10**9).map(lambda micros: micros / 1000)
 
 
-def _books(draw: st.DrawFn) -> dict[str, Any]:
-    open_attempts = draw(st.integers(0, 3))
+def _limits(draw: st.DrawFn) -> dict[str, Any]:
     return {
         "settled_nanos": draw(COUNTS),
         "reserved_nanos": draw(COUNTS),
         "limit_nanos": draw(st.none() | COUNTS),
         "window": draw(st.sampled_from(["none", "day", "month"])),
+        "zone": draw(st.sampled_from(["UTC", "Europe/Berlin"])),
         "period": draw(st.sampled_from(["", "2026-11"])),
+        "warn_at": draw(st.none() | st.sampled_from([0.5, 0.8, 1.0])),
+        "warned": draw(st.booleans()),
+    }
+
+
+def _books(draw: st.DrawFn) -> dict[str, Any]:
+    open_attempts = draw(st.integers(0, 3))
+    return {
+        **_limits(draw),
         "open": {str(n): OpenAttempt(request_id="r", reserve_nanos=1) for n in range(open_attempts)},
         "request_id": draw(st.sampled_from(["r1", "r2"])),
     }
@@ -228,10 +84,12 @@ def _books(draw: st.DrawFn) -> dict[str, Any]:
 
 @st.composite
 def facts(draw: st.DrawFn) -> Any:
-    """Any event of a thread; one says little of the next, which no table may mind. Some are of no thread."""
+    """Any event of a thread; one says little of the next, which no table may mind. Some are of something else."""
     books = _books(draw)
+    key: dict[str, Any] = {"key": draw(KEYS)}
     names: dict[str, Any] = {
-        "attempt_id": "r-1",
+        **key,
+        "attempt_id": draw(st.sampled_from(["r-1", "r-2", "s-1"])),
         "attempt": draw(st.integers(1, 3)),
         "model": draw(NAMES),
         "provider": draw(NAMES),
@@ -274,15 +132,37 @@ def facts(draw: st.DrawFn) -> Any:
         st.sampled_from(
             [
                 ThreadConfigured(**books),
-                BudgetWarned(**books, warn_at=0.5),
+                BudgetWarned(**books),
                 RouteDecided(**books, **names, **decided),
                 UsageRecorded(**books, **names, **metered),
                 Aborted(**books, **names, **metered),
                 AttemptFailed(**books, **names, failure="timeout", status=draw(st.none() | st.just(503))),
                 Orphaned(**books, **names, cost_nanos=draw(COUNTS), last_seen=NOON),
-                RequestRefused(**books, code="budget_exceeded", message="no", asked=asked, needed_nanos=9),
+                RequestRefused(**books, **key, code="budget_exceeded", message="no", asked=asked, needed_nanos=9),
                 CallFailed(provider="p", failure="timeout", failures=1),
                 Unknown("thread.invented.v9", b"{}", "nobody knows it"),
+            ]
+        )
+    )
+
+
+@st.composite
+def budget_facts(draw: st.DrawFn) -> Any:
+    """Any event of a budget above the thread."""
+    held = budget.Slice(holder="h", period="", granted_nanos=draw(COUNTS))
+    books = {
+        **_limits(draw),
+        "team": draw(st.none() | st.just("research")),
+        "slices": {str(n): held for n in range(draw(st.integers(0, 3)))},
+    }
+    return draw(
+        st.sampled_from(
+            [
+                budget.BudgetSet(**books, request_id="r"),
+                budget.BudgetReserved(**books, slice="s", amount_nanos=1),
+                budget.BudgetSettled(**books, slice="s", spent_nanos=1, returned_nanos=2),
+                budget.BudgetRefused(**books, request_id="r", thread="a", needed_nanos=3),
+                budget.ScopeWarned(**books),
             ]
         )
     )
@@ -292,12 +172,14 @@ def facts(draw: st.DrawFn) -> Any:
 def histories(draw: st.DrawFn) -> list[RecordedEvent]:
     """Events as a log would hold them."""
     events = []
-    for sequence, body in enumerate(draw(st.lists(facts(), max_size=30)), 1):
+    threads, scopes = st.sampled_from(["-", "a", "b.c"]), st.sampled_from(["gateway", "team:research", "key:k1"])
+    lines = st.tuples(st.just("thread"), threads, facts()) | st.tuples(st.just("budget"), scopes, budget_facts())
+    for sequence, (category, aggregate, body) in enumerate(draw(st.lists(lines, max_size=30)), 1):
         event = RecordedEvent(
             sequence=sequence,
             id=f"e{sequence}",
-            category="thread",
-            aggregate=draw(st.sampled_from(["-", "a", "b.c"])),
+            category=category,
+            aggregate=aggregate,
             type="",
             body=body,
             time=NOON + draw(st.integers(0, 3 * 86_400_000_000)) / 1e6,
@@ -309,10 +191,41 @@ def histories(draw: st.DrawFn) -> list[RecordedEvent]:
 
 
 async def fill(url: str, count: int, seed: int = 7) -> int:
-    """Put a history of about `count` events into the log; the sequence of its last event."""
+    """Put a history of about `count` events into the log, most of them with an API key; its last sequence."""
+
+    def keyed(number: int, line: history.Line) -> history.Line:
+        body: Any = line.body
+        return structs.replace(line, body=structs.replace(body, key=("", "k1", "k2")[number // 2 % 3]))
+
+    return await append(url, itertools.starmap(keyed, enumerate(history.history(count, seed))))
+
+
+BEGUN = [
+    history.Line("budget", "key:k1", "r", NOON, budget.BudgetSet(limit_nanos=9, warn_at=0.8, request_id="r")),
+    history.Line("thread", "t", "r", NOON, structs.replace(a_decision("r-1", reserve=5), key="k1")),
+    history.Line("thread", "-", "r", NOON, structs.replace(a_decision("r-2", reserve=7), key="k1")),
+]
+"""Two attempts under way."""
+ENDED = [
+    history.Line(
+        "thread",
+        "t",
+        "r",
+        NOON + 1,
+        Orphaned(
+            request_id="r", attempt_id="r-1", attempt=1, model="m", provider="p", key="k1", cost_nanos=5, last_seen=NOON
+        ),
+    ),
+    history.Line("budget", "key:k1", "r", NOON + 1, budget.ScopeWarned(limit_nanos=9, settled_nanos=8, warned=True)),
+]
+"""One of them ended, and a budget nearly spent."""
+
+
+async def append(url: str, lines: Iterable[history.Line]) -> int:
+    """Put these into the log; its last sequence."""
     connection = await Connection.open(url, name="test")
     try:
-        return await history.fill(connection, history.history(count, seed))
+        return await history.fill(connection, lines)
     finally:
         await connection.close()
 

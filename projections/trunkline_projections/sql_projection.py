@@ -7,7 +7,7 @@ a quiet log is never behind; or when enough have gathered, so that a long one co
 from typing import Any
 
 import structlog
-from eventsourcing.persistence import Tracking
+from eventsourcing.persistence import ProgrammingError, Tracking
 from eventsourcing.projection import Projection
 from trunkline_events.envelope import Unknown
 from trunkline_events.upstream import Delivered
@@ -15,6 +15,7 @@ from trunkline_events.upstream import Delivered
 from trunkline_projections.readmodels import TABLES, changes
 from trunkline_projections.sql_tables import Batch
 from trunkline_projections.sql_view import SOURCE, View
+from trunkline_projections.under_way import OPEN_ATTEMPTS, UnderWay, remembered
 
 log = structlog.get_logger()
 
@@ -23,7 +24,10 @@ BATCH = 2000
 
 
 class ReadModels(Projection[View]):
-    """Applies each event to all read models, exactly once. What it hasn't committed when it ends, it comes to again."""
+    """Applies each event to all read models, exactly once. What it hasn't committed when it ends, it comes to again.
+
+    Raises ProgrammingError where the view holds what can't be read.
+    """
 
     name = "readmodels"
 
@@ -34,6 +38,7 @@ class ReadModels(Projection[View]):
         self.skipped = 0
         """How many events were passed over since this version doesn't know them."""
         self._unknown: set[str] = set()
+        self._under_way = _under_way(view)
         self._batch = Batch(TABLES)
         self._gathered = 0
 
@@ -43,7 +48,7 @@ class ReadModels(Projection[View]):
         if isinstance(delivered.event.body, Unknown):
             self._skip(delivered.event.type)
         else:
-            self._batch.add(changes(delivered.event))
+            self._batch.add(changes(delivered.event, self._under_way))
         self._gathered += 1
         if not delivered.more or self._gathered >= BATCH:
             self.view.apply(self._batch, tracking, self.position)
@@ -56,3 +61,12 @@ class ReadModels(Projection[View]):
         if name not in self._unknown and len(self._unknown) < 100:
             self._unknown.add(name)
             log.warning("projector.unknown_event", type=name, next="upgrade, then `trunkline projections rebuild`")
+
+
+def _under_way(view: View) -> UnderWay:
+    """What was under way where the view stands. It may have moved since we asked: then our first batch is refused."""
+    try:
+        with view.snapshot() as held:
+            return remembered(held.rows(OPEN_ATTEMPTS))
+    except ValueError as error:
+        raise ProgrammingError(str(error)) from error

@@ -2,7 +2,8 @@
 
 A change is a row with a key. A column either *adds up* or *keeps the last*: so changes of one key merge, in memory or
 in the table, and it doesn't matter how events are grouped into transactions. That is what makes a rebuilt view the
-same as the live one. There are whole numbers and text only: sums of floats depend on their order.
+same as the live one. A row may also go: what came before for its key counts no more, in memory or in the table. There
+are whole numbers and text only: sums of floats depend on their order.
 """
 
 from collections.abc import Iterable
@@ -22,6 +23,16 @@ class Column(Struct, frozen=True):
 
     name: str
     kind: Kind
+
+
+def texts(*names: str) -> tuple[Column, ...]:
+    """Columns of text."""
+    return tuple(Column(name, "text") for name in names)
+
+
+def wholes(*names: str) -> tuple[Column, ...]:
+    """Columns of whole numbers."""
+    return tuple(Column(name, "whole") for name in names)
 
 
 class Table(Struct, frozen=True, kw_only=True):
@@ -58,6 +69,11 @@ class Table(Struct, frozen=True, kw_only=True):
             f"VALUES ({', '.join([mark] * len(names))}) ON CONFLICT ({self._key}) DO UPDATE SET {', '.join(merged)}"
         )
 
+    def delete(self, mark: str, prefix: str = "") -> str:
+        """The statement that takes the row of a key out of the table, where there is one."""
+        at = " AND ".join(f"{column.name} = {mark}" for column in self.key)
+        return f"DELETE FROM {prefix}{self.name} WHERE {at}"  # noqa: S608 - names of ours
+
     def select(self, prefix: str = "") -> str:
         """All rows in the order of their keys: the view as it is compared, byte for byte."""
         names = ", ".join(self.column_names)
@@ -77,22 +93,42 @@ class Change(Struct, frozen=True):
     lasts: tuple[Value, ...] = ()
 
 
+class Gone(Struct, frozen=True):
+    """A row to take out. It was put in by one change since it was last out: so it is in the batch, or in the table."""
+
+    table: Table
+    key: Key
+
+
+_Row = tuple[tuple[int, ...], tuple[Value, ...]]
+
+
 class Batch:
-    """Changes on their way into one transaction, merged by key: a thousand chats with a model are one row of it."""
+    """Changes on their way into one transaction, merged by key: a thousand chats with a model are one row of it.
+
+    `gone` goes first, then `rows`: a row that goes and comes again is in both.
+    """
 
     def __init__(self, tables: Iterable[Table]) -> None:
-        self._rows: dict[str, dict[Key, tuple[tuple[int, ...], tuple[Value, ...]]]] = {
-            table.name: {} for table in tables
-        }
+        self._rows: dict[str, dict[Key, _Row]] = {table.name: {} for table in tables}
+        self._gone: dict[str, set[Key]] = {name: set() for name in self._rows}
 
-    def add(self, changes: Iterable[Change]) -> None:
+    def add(self, changes: Iterable[Change | Gone]) -> None:
         """Merge these in."""
         for change in changes:
-            rows, key, sums = self._rows[change.table.name], change.key, change.sums
-            before = rows.get(key)
+            rows, key = self._rows[change.table.name], change.key
+            if isinstance(change, Gone):
+                if rows.pop(key, None) is None:
+                    self._gone[change.table.name].add(key)
+                continue
+            sums, before = change.sums, rows.get(key)
             if before is not None:
                 sums = tuple(map(add, before[0], sums))
             rows[key] = (sums, change.lasts)
+
+    def gone(self, table: Table) -> list[Key]:
+        """The keys of what is to be taken out of this table, in their order."""
+        return sorted(self._gone[table.name])
 
     def rows(self, table: Table) -> list[tuple[Value, ...]]:
         """What is to be merged into this table, in the order of its keys."""
@@ -102,3 +138,5 @@ class Batch:
         """Start anew."""
         for rows in self._rows.values():
             rows.clear()
+        for keys in self._gone.values():
+            keys.clear()

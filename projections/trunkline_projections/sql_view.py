@@ -89,8 +89,9 @@ class View(TrackingRecorder):
             if self.run(cursor, hold, (tracking.application_name, before)) != 1:
                 raise Overtaken(f"the read models are not at sequence {before} any more; another projector is at work")
             for table in TABLES:
-                rows = batch.rows(table)
-                if rows:
+                if gone := batch.gone(table):
+                    self.run_many(cursor, table.delete(self.mark, self.prefix), gone)
+                if rows := batch.rows(table):
                     self.run_many(cursor, table.upsert(self.mark, self.prefix), rows)
             self.record_position(cursor, tracking)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from eventsourcing.persistence import OperationalError
 from processes import Role, passed, running, until
-from readmodel_kit import fill, folded, position_of, seen
+from readmodel_kit import BEGUN, ENDED, append, fill, folded, position_of, seen
 from trunkline import projector as projector_module
 from trunkline.embedded import EmbeddedServer
 from trunkline.projector import AheadOfLog, NewerView, OtherLog, Projector
@@ -206,6 +206,17 @@ async def test_a_rebuilt_view_is_the_live_one_while_a_projector_goes_on(bus_url:
         await reached(store, 2000)
     assert seen(store) == (2000, await folded(bus_url))
     assert len(list((Path(store.where).parent).glob("readmodels-*.sqlite"))) == 1
+
+
+async def test_what_is_under_way_as_a_projector_ends_is_known_to_the_next(bus_url: str, store: SQLiteStore) -> None:
+    async with projecting(bus_url, store):
+        await reached(store, await append(bus_url, BEGUN))
+    assert {row["attempt_id"] for row in seen(store)[1]["open_attempts"]} == {"r-1", "r-2"}
+    async with projecting(bus_url, store):
+        await reached(store, await append(bus_url, ENDED))
+    assert seen(store) == (5, await folded(bus_url))
+    assert [row["attempt_id"] for row in seen(store)[1]["open_attempts"]] == ["r-2"]
+    assert (await rebuilding(store, bus_url)).same
 
 
 async def test_a_view_that_differs_stays_unless_it_is_forced_out(bus_url: str, store: SQLiteStore) -> None:

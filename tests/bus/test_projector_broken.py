@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from eventsourcing.persistence import PersistenceError
 from processes import passed, until
-from readmodel_kit import fill, folded, position_of, seen
+from readmodel_kit import BEGUN, ENDED, append, fill, folded, position_of, seen
 from structlog.testing import capture_logs
 from trunkline import projector as projector_module
 from trunkline.projector import Projector, child
@@ -164,6 +164,21 @@ async def test_a_running_projector_says_once_that_a_view_is_broken_and_gets_over
             await until(lambda: told[-1]["event"] == "projector.following")
     assert seen(store) == (last, await folded(bus_url))
     assert not store.followed()
+
+
+async def test_a_projector_says_what_makes_no_sense_among_the_attempts_under_way(
+    bus_url: str, store: SQLiteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(projector_module, "LONGEST_PAUSE", 0.1)
+    await append(bus_url, BEGUN)
+    await rebuilding(store, bus_url)
+    tampered(store, "UPDATE open_attempts SET reserve_nanos = 'much'")
+    async with projecting(bus_url, store) as projector:
+        await until(lambda: "what attempt r-1 reserved is no number" in projector._told, within=20)
+        assert "`trunkline projections rebuild --force` builds new ones" in projector._told
+        await rebuilding(store, bus_url, force=True)
+        await reached(store, await append(bus_url, ENDED))
+    assert seen(store) == (5, await folded(bus_url))
 
 
 # -- the one of `up` ---------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 from processes import Role, passed, running, until
-from readmodel_kit import fill, folded, position_of, seen
+from readmodel_kit import BEGUN, ENDED, append, fill, folded, position_of, seen
 from trunkline import projector as projector_module
 from trunkline import settings
 from trunkline.projector import Projector
@@ -130,6 +130,18 @@ async def test_a_rebuild_switches_schemas_under_a_projector(
     assert not failed.done()
     await projector.stop()
     assert await asyncio.to_thread(seen, store) == (1200, await folded(bus_url))
+
+
+@needs_postgres
+async def test_what_is_under_way_as_a_projector_ends_is_known_to_the_next(bus_url: str, store: PostgresStore) -> None:
+    for lines in (BEGUN, ENDED):
+        last = await append(bus_url, lines)
+        projector = Projector(bus_url, store)
+        projector.start()
+        await reached(store, last)
+        await projector.stop()
+    assert await asyncio.to_thread(seen, store) == (5, await folded(bus_url))
+    assert (await asyncio.to_thread(rebuild, store, bus_url, force=False)).same
 
 
 @needs_postgres
