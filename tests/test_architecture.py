@@ -52,7 +52,7 @@ SHELLS = {
         *("shell", "mailbox", "micro", "bus", "runtime", "supervisor", "commands"),  # what every actor stands on
         *("router", "deciding", "courier", "inflight", "idempotency"),  # routing a request
         *("escrow", "scopes", "recalls", "parked", "parking", "budgets"),  # money above threads, and waiting for it
-        *("provider", "answers", "adapters", "fleet"),  # running an attempt
+        *("provider", "running", "answers", "adapters", "fleet"),  # running an attempt
         *("registrar", "readers", "threads", "keeper", "lease"),
         *("bucket", "claims", "ledger", "snapshots"),  # what a process remembers, and keeps in the bus
     },

@@ -1,10 +1,12 @@
 """What the callers of one attempt hear: its chunks, its end with the receipt, or what went wrong."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from typing import cast
 
 import msgspec
+import nats.errors
 from trunkline_events import headers
 from trunkline_events.failure import Failure, answer_for
 from trunkline_events.money import usd_from_nanos
@@ -18,7 +20,9 @@ from trunkline_actors.runtime import Runtime
 from trunkline_actors.shell import Decided
 
 PROBE_SECONDS = 1.0
-"""How often a chunk asks to be told if nobody listens."""
+"""How often a stream asks to be told if nobody listens."""
+_SILENCE = {headers.SEQ: "0"}
+"""A number that everybody has passed: who counts chunks drops this one."""
 
 
 class Answering:
@@ -36,7 +40,11 @@ class Answering:
         self._sent: list[bytes] | None = [] if dispatch.claim else None
         self._sent_bytes = 0
         self._probes: list[str] = []
-        self._next_probe = asyncio.get_running_loop().time() + PROBE_SECONDS
+        self._loop = asyncio.get_running_loop()
+        self._last = self._loop.time()
+        self._next_probe = self._last + PROBE_SECONDS
+        self._reconnects = self._bus.nats.stats["reconnects"]
+        self._timer = self._loop.call_at(self._next_probe, self._tick) if dispatch.stream else None
         self.on_abandoned: Callable[[], None] = lambda: None
 
     async def add(self, inbox: str) -> bool:
@@ -60,7 +68,7 @@ class Answering:
         self._seq += 1
         self._remember(data)
         fields = {headers.SEQ: str(self._seq)}
-        now = asyncio.get_running_loop().time()
+        now = self._last = self._loop.time()
         probing = now >= self._next_probe
         if probing:
             self._next_probe = now + PROBE_SECONDS
@@ -161,6 +169,31 @@ class Answering:
 
     # -- callers that went away ------------------------------------------------------------------------------------
 
+    def _tick(self) -> None:
+        """While there is no chunk to ask with, ask with one that says nothing."""
+        now, reconnects = self._loop.time(), self._bus.nats.stats["reconnects"]
+        silent = now - self._last >= PROBE_SECONDS
+        self._timer = self._loop.call_at((now if silent else self._last) + PROBE_SECONDS, self._tick)
+        # A caller that lost the server when we did may be back a moment later than we are: it is asked next time.
+        if silent and not self.served and self._bus.nats.is_connected and reconnects == self._reconnects:
+            silence = self._silence()
+            with contextlib.suppress(nats.errors.Error):
+                self._bus.nats.publish_together(
+                    [(inbox, self._probe(inbox), _SILENCE, silence) for inbox in self._listeners]
+                )
+        self._reconnects = reconnects
+
+    def _silence(self) -> bytes:
+        """A chunk without content, for who doesn't look at its number. It is not kept."""
+        chunk = {
+            "id": self._dispatch.request_id,
+            "object": "chat.completion.chunk",
+            "created": int(self._dispatch.decided_at),
+            "model": self._dispatch.model,
+            "choices": [{"index": 0, "delta": {}, "finish_reason": None}],
+        }
+        return msgspec.json.encode(chunk)
+
     def _probe(self, inbox: str) -> str:
         def heard(message: Reply) -> None:
             if (message.headers or {}).get(headers.STATUS) == "503" and inbox in self._listeners:
@@ -174,5 +207,7 @@ class Answering:
 
     def close(self) -> None:
         """Expect no more signs of callers that went away."""
+        if self._timer is not None:
+            self._timer.cancel()
         for reply in self._probes:
             self._bus.replies.forget(reply)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import cast
 
 import structlog
-from msgspec import Struct, field, structs
+from msgspec import structs
 from trunkline_events import headers, subjects
 from trunkline_events.failure import Failure, FailureClass, UpstreamError
 from trunkline_events.refusal import Refused
@@ -25,35 +25,13 @@ from trunkline_actors.endings import Metering
 from trunkline_actors.inflight import ABORT_GRACE, abort_target, unknown_request
 from trunkline_actors.ledger import end, has_ended
 from trunkline_actors.micro import Endpoint, ServiceActor
+from trunkline_actors.running import Attempts, Running
 from trunkline_actors.runtime import Runtime
 from trunkline_actors.shell import Decided
 
 log = structlog.get_logger()
 
 OPERATIONS = ("chat", "embeddings")
-
-
-class Running(Struct, kw_only=True):
-    """One attempt upstream. `work` is its task; `stopped` resolves when the upstream call is over."""
-
-    dispatch: Dispatch
-    answering: Answering
-    work: asyncio.Task[None]
-    stopped: asyncio.Future[None]
-    started: float = field(default_factory=time.monotonic)
-    first: float | None = None
-    text_bytes: int = 0
-    cut: str | None = None
-    """Why it was cut short: `aborted` on request, `abandoned` where nobody listens any more."""
-
-    def stop(self) -> None:
-        """The upstream call is over: tell who waits for that."""
-        if not self.stopped.done():
-            self.stopped.set_result(None)
-
-    def milliseconds(self, until: float | None = None) -> float:
-        """Since it started."""
-        return round(((until or time.monotonic()) - self.started) * 1000, 3)
 
 
 class ProviderActor(ServiceActor):
@@ -65,7 +43,7 @@ class ProviderActor(ServiceActor):
         self.provider = provider
         self._runtime = runtime
         self._adapter = make_adapter(provider)
-        self._running: dict[str, Running] = {}
+        self._attempts = Attempts()
 
     def endpoints(self) -> list[Endpoint]:
         instance = self.provider.id
@@ -110,27 +88,22 @@ class ProviderActor(ServiceActor):
         if not found:
             return unknown_request(request_id)
         for running in found:
-            self._cut(running, "aborted")
+            running.cut_short("aborted")
         await asyncio.gather(*(running.stopped for running in found))
         await self.bus.publish(delivery.reply, b'{"ok":true}')
         return None
 
     def _running_for(self, request_id: str) -> list[Running]:
-        return [one for one in self._running.values() if one.dispatch.request_id == request_id]
+        return [one for one in self._attempts if one.dispatch.request_id == request_id]
 
     async def _join(self, delivery: Delivery) -> Refused | None:
         join = read_join(delivery.data)
         if join is None or not self.bus.may_reply(join.inbox):
             return None
-        for running in list(self._running.values()):
+        for running in self._attempts:
             if running.dispatch.claim == join.scope and await running.answering.add(join.inbox):
                 await self.bus.publish(delivery.reply, b'{"ok":true}')
         return None
-
-    def _cut(self, running: Running, why: str) -> None:
-        if running.cut is None:
-            running.cut = why
-            running.work.cancel()
 
     # -- one attempt -----------------------------------------------------------------------------------------------
 
@@ -139,7 +112,7 @@ class ProviderActor(ServiceActor):
         if unpacked is None:
             return Refused(code="invalid_request", message=f"only routers send here; send chats to {subjects.CHAT}")
         dispatch, body = unpacked
-        if dispatch.attempt_id in self._running:
+        if self._attempts.knows(dispatch.attempt_id):
             return None
         if self._runtime.overslept(dispatch.decided_at) and await self._has_ended(dispatch):
             await self.bus.publish(delivery.reply, encode(Outcome(status="ended")))
@@ -150,15 +123,14 @@ class ProviderActor(ServiceActor):
         work = asyncio.current_task()
         assert work is not None
         running = Running(dispatch=dispatch, answering=answering, work=work, stopped=loop.create_future())
-        answering.on_abandoned = lambda: self._cut(running, "abandoned")
-        self._running[dispatch.attempt_id] = running
+        answering.on_abandoned = lambda: running.cut_short("abandoned")
         self._runtime.open.add(dispatch.attempt_id)
-        try:
-            outcome = await self._settle(running, body)
-        finally:
-            del self._running[dispatch.attempt_id]
-            answering.close()
-            running.stop()
+        with self._attempts.holding(running):
+            try:
+                outcome = await self._settle(running, body)
+            finally:
+                answering.close()
+                running.stop()
         _report(dispatch, self.provider.id, outcome, running)
         if outcome.status == "ended":
             outcome = structs.replace(outcome, served=answering.served)
@@ -169,7 +141,7 @@ class ProviderActor(ServiceActor):
     async def _settle(self, running: Running, body: bytes) -> Outcome:
         """Call upstream and record how it ended, whatever happens."""
         limit = self.provider.max_concurrency
-        if limit is not None and len(self._running) > limit:
+        if limit is not None and len(self._attempts) > limit:
             busy = Failure(kind=FailureClass.OVERLOADED, message=f"{limit} calls are running, its max_concurrency")
             return await self._failed(running, busy)
         try:
@@ -177,6 +149,7 @@ class ProviderActor(ServiceActor):
                 return await self._stream(running, body)
             return await self._plain(running, body)
         except UpstreamError as error:
+            running.stop()
             if running.first is None:
                 return await self._failed(running, error.failure)
             return await self._broken(running, error.failure)
@@ -194,6 +167,7 @@ class ProviderActor(ServiceActor):
         call = self._call(dispatch, body)
         serve = self._adapter.embed if dispatch.operation == "embeddings" else self._adapter.complete
         answer = await serve(call)
+        running.stop()
         now = time.monotonic()
         latency = running.milliseconds(now)
         metering = Metering(
@@ -223,6 +197,7 @@ class ProviderActor(ServiceActor):
                     raise asyncio.CancelledError
             else:
                 usage, finish = item.usage, item.finish
+        running.stop()
         decided = await self._record(running, self._metering(running, usage, finish))
         if decided is not None:
             await running.answering.end(decided)

@@ -1,0 +1,315 @@
+"""Callers that leave a stream: its upstream is cut within a second, and what was generated is billed.
+
+And attempts that reach a provider twice: called upstream once, settled once.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+import upstream as up
+from audit import check_books, events, history, kinds, open_attempts
+from embedded_kit import eventually
+from messages import ask, calling, chat_body
+from nats.aio.client import Client, Msg
+from trunkline.client import Gateway
+from trunkline.host import Host
+from trunkline_actors.answers import PROBE_SECONDS
+from trunkline_events import headers, subjects
+from trunkline_events.thread import Aborted, Ending, RouteDecided, UsageRecorded
+from upstream import SILENCE, Reply, Upstream
+
+pytest_plugins = ["gateway"]
+
+NOISE = 0.7
+"""Seconds that two busy cores may add."""
+PRICE = {"input": "1.00", "output": "4.00"}
+THREAD = {headers.THREAD: "t"}
+WORD = {"choices": [{"index": 0, "delta": {"content": "word "}, "finish_reason": None}]}
+LAST = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
+USAGE = {"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 9, "total_tokens": 16}}
+WHOLE = {
+    "object": "chat.completion",
+    "choices": [{"index": 0, "message": {"role": "assistant", "content": "whole"}, "finish_reason": "stop"}],
+    "usage": USAGE["usage"],
+}
+
+
+@pytest.fixture
+def nats(gw: Gateway) -> Client:
+    return gw._connection.nats
+
+
+@asynccontextmanager
+async def serving(gw: Gateway, upstream: Upstream) -> AsyncIterator[Upstream]:
+    """The model `m` is this upstream."""
+    async with upstream.serving():
+        await gw.providers.register(id="far", kind="openai-compatible", base_url=upstream.url)
+        await gw.models.register(id="m", provider="far", upstream="m", price=PRICE)
+        yield upstream
+
+
+def then_silent(*payloads: object) -> Reply:
+    return up.events(*payloads, done=False, after="stall")
+
+
+async def wait_for_the_end(gw: Gateway, thread: str = "t") -> None:
+    """Return when nothing of this thread is open."""
+    async with asyncio.timeout(10):
+        async for event in gw.events("thread", id=thread, since=0):
+            if isinstance(event.body, Ending):
+                return
+
+
+# --- callers that leave
+
+
+@pytest.mark.parametrize(
+    ("reply", "chunks"),
+    [
+        pytest.param(SILENCE, 0, id="before the head"),
+        pytest.param(then_silent(), 0, id="before the first chunk"),
+        pytest.param(then_silent(WORD), 1, id="after the first chunk"),
+        pytest.param(then_silent(*[WORD] * 20), 20, id="in the middle"),
+        pytest.param(then_silent(*[WORD] * 5, LAST), 6, id="after the last chunk"),
+        pytest.param(then_silent(*[WORD] * 5, LAST, USAGE), 6, id="after the usage"),
+    ],
+)
+async def test_a_stream_whose_caller_leaves_is_cut_within_a_second_and_billed(
+    gw: Gateway, nats: Client, reply: Reply, chunks: int
+) -> None:
+    async with serving(gw, Upstream(reply)) as upstream:
+        async with calling(nats, chat_body("m", stream=True, max_tokens=200), THREAD) as call:
+            for _ in range(chunks):
+                await call.next()
+            await upstream.asked.wait()
+        await nats.flush()
+        left = time.monotonic()
+        async with asyncio.timeout(5):
+            await upstream.left.wait()
+        assert time.monotonic() - left < PROBE_SECONDS + NOISE
+        await wait_for_the_end(gw)
+        assert len(upstream.requests) == 1
+    recorded = await history(gw, "t")
+    assert kinds(recorded) == ["route-decided", "aborted"]
+    decided, aborted = (event.body for event in recorded)
+    assert isinstance(decided, RouteDecided)
+    assert isinstance(aborted, Aborted)
+    assert (aborted.finish, aborted.partial) == ("abandoned", True)
+    words = sum(piece.count(b"word") for piece in reply.body)
+    assert aborted.usage.output_tokens >= words
+    assert words * 4_000 <= aborted.cost_nanos <= decided.reserve_nanos
+    check_books(recorded)
+    books = await gw.threads.get(thread_id="t")
+    assert (books["open"], books["reserved_usd"]) == ([], "0")
+
+
+async def test_a_stream_that_speaks_is_cut_as_well(gw: Gateway, nats: Client) -> None:
+    said = 0
+
+    async def speak() -> AsyncIterator[bytes]:
+        nonlocal said
+        while True:
+            said += 1
+            yield up.events(WORD).body[0]
+            await asyncio.sleep(0.02)
+
+    async with serving(gw, Upstream(Reply(headers=up.SSE, pieces=speak()))):
+        async with calling(nats, chat_body("m", stream=True), THREAD) as call:
+            await call.next()
+        left = time.monotonic()
+        await wait_for_the_end(gw)
+        assert time.monotonic() - left < PROBE_SECONDS + NOISE
+        heard = said
+        aborted = (await history(gw, "t"))[-1].body
+        assert isinstance(aborted, Aborted)
+        assert aborted.usage.output_tokens >= heard - 10  # what was on its way when it was cut is nobody's
+    check_books(await events(gw))
+
+
+async def test_a_plain_call_runs_to_its_end_and_is_billed_exactly_though_its_caller_left(
+    gw: Gateway, nats: Client
+) -> None:
+    """A retry with the same id gets the answer that was paid for."""
+    may_answer = asyncio.Event()
+
+    async def later(_request: up.Request) -> Reply:
+        await may_answer.wait()
+        return up.answer(WHOLE)
+
+    async with serving(gw, Upstream(handler=later)) as upstream:
+        fields = {**THREAD, headers.REQUEST: "r"}
+        async with calling(nats, chat_body("m"), fields):
+            await upstream.asked.wait()
+        await nats.flush()
+        left = asyncio.get_running_loop().time()
+        await eventually(lambda: asyncio.get_running_loop().time() - left > PROBE_SECONDS + 0.5)
+        assert open_attempts(await history(gw, "t"))
+        may_answer.set()
+        await wait_for_the_end(gw)
+        again = await ask(nats, chat_body("m"), fields)
+        assert again.json["choices"] == WHOLE["choices"]
+        assert again.fields[headers.REPLAYED] == "true"
+        assert len(upstream.requests) == 1
+    recorded = await history(gw, "t")
+    assert kinds(recorded) == ["route-decided", "usage-recorded"]
+    settled = recorded[-1].body
+    assert isinstance(settled, UsageRecorded)
+    assert (settled.usage.input_tokens, settled.usage.output_tokens, settled.estimated) == (7, 9, False)
+    assert settled.cost_nanos == 7 * 1_000 + 9 * 4_000
+
+
+async def test_one_of_two_callers_that_leaves_takes_nothing_from_the_other(gw: Gateway, nats: Client) -> None:
+    fields = {**THREAD, headers.REQUEST: "r"}
+    body = chat_body("m", stream=True)
+    async with serving(gw, Upstream(then_silent(WORD))) as upstream:
+        async with calling(nats, body, fields) as stays:
+            await stays.next()
+            async with calling(nats, body, fields) as leaves:
+                await leaves.next()
+            for _ in range(2):  # a second passes, twice
+                assert (await stays.next()).fields == {headers.SEQ: "0"}
+            assert not upstream.left.is_set()
+        async with asyncio.timeout(5):
+            await upstream.left.wait()
+        await wait_for_the_end(gw)
+
+
+async def test_a_silent_stream_says_nothing_that_a_reader_would_mind(gw: Gateway, nats: Client) -> None:
+    """Who reads deltas finds an empty one; who counts finds a number passed already, as our client does."""
+    spoken = asyncio.Event()
+
+    async def slowly(_request: up.Request) -> Reply:
+        async def pieces() -> AsyncIterator[bytes]:
+            word, *rest = up.events(WORD, LAST).body
+            yield word
+            await spoken.wait()
+            for piece in rest:
+                yield piece
+
+        return Reply(headers=up.SSE, pieces=pieces())
+
+    async with (
+        serving(gw, Upstream(handler=slowly)),
+        gw.chat.stream("m", "hello") as ours,
+        calling(nats, chat_body("m", stream=True)) as bare,
+    ):
+        numbers = [(await bare.next()).fields[headers.SEQ]]
+        silence = await bare.next()
+        spoken.set()
+        numbers += [message.fields[headers.SEQ] for message in await bare.rest()]
+        texts = [chunk.text async for chunk in ours]
+    assert silence.fields == {headers.SEQ: "0"}
+    assert silence.json["object"] == "chat.completion.chunk"
+    assert silence.json["choices"] == [{"index": 0, "delta": {}, "finish_reason": None}]
+    assert (numbers, texts) == (["1", "2", "3"], ["word ", ""])
+    assert ours.receipt is not None
+
+
+# --- attempts that arrive twice
+
+
+class Deliveries:
+    """What routers send to the provider `far`, to be sent again."""
+
+    def __init__(self, nats: Client) -> None:
+        self._nats = nats
+        self._heard: list[Msg] = []
+
+    async def listen(self) -> None:
+        async def hear(message: Msg) -> None:
+            self._heard.append(message)
+
+        await self._nats.subscribe(subjects.provider_endpoint("far", "chat"), cb=hear)
+
+    async def repeat(self, times: int = 3) -> None:
+        """Deliver the first once more, some times; returns when all were taken."""
+        await eventually(lambda: bool(self._heard))
+        first = self._heard[0]
+        for _ in range(times):
+            await self._nats.publish(first.subject, first.data, reply=self._nats.new_inbox(), headers=first.headers)
+        # The provider takes what it is sent in turn: when it is ready, it has them all.
+        await self._nats.request(subjects.provider_endpoint("far", "ready"), b"", timeout=5)
+
+
+@pytest.fixture
+async def deliveries(nats: Client) -> Deliveries:
+    heard = Deliveries(nats)
+    await heard.listen()
+    return heard
+
+
+@pytest.mark.parametrize("thread", ["t", None])
+async def test_an_attempt_delivered_again_while_it_runs_is_called_once(
+    gw: Gateway, nats: Client, deliveries: Deliveries, thread: str | None
+) -> None:
+    may_answer = asyncio.Event()
+
+    async def later(_request: up.Request) -> Reply:
+        await may_answer.wait()
+        return up.events(WORD, LAST, USAGE)
+
+    async with serving(gw, Upstream(handler=later)) as upstream:
+        fields = {headers.THREAD: thread} if thread else {}
+        async with calling(nats, chat_body("m", stream=True), fields) as call:
+            await upstream.asked.wait()
+            await deliveries.repeat()
+            may_answer.set()
+            assert [message.fields[headers.SEQ] for message in await call.rest()] == ["1", "2", "3"]
+        assert len(upstream.requests) == 1
+    recorded = await history(gw, thread or subjects.NO_THREAD)
+    assert kinds(recorded) == ["route-decided", "usage-recorded"]
+    check_books(recorded)
+
+
+@pytest.mark.parametrize("thread", ["t", None])
+@pytest.mark.parametrize(
+    ("reply", "ending"),
+    [
+        pytest.param(up.events(WORD, LAST, USAGE), "usage-recorded", id="settled"),
+        pytest.param(up.events(WORD, done=False, after="cut"), "usage-recorded", id="cut"),
+        pytest.param(then_silent(WORD), "aborted", id="aborted"),
+        pytest.param(up.answer({"error": {"message": "busy"}}, 503), "attempt-failed", id="failed"),
+    ],
+)
+async def test_an_attempt_delivered_again_after_its_end_is_not_called_again(
+    gw: Gateway, nats: Client, deliveries: Deliveries, reply: Reply, ending: str, thread: str | None
+) -> None:
+    fields = {headers.REQUEST: "r"} | ({headers.THREAD: thread} if thread else {})
+    async with serving(gw, Upstream(reply)) as upstream:
+        async with calling(nats, chat_body("m", stream=True, route={"attempts": 1}), fields) as call:
+            if ending == "aborted":
+                await call.next()
+                await gw.chat.abort("r")
+            await call.rest()
+            await deliveries.repeat()
+            upstream.replies = [up.answer(WHOLE)]
+            await gw.chat.create("m", "what comes after them", thread="other")
+            assert call.arrived.empty()
+        assert len(upstream.requests) == 2
+    recorded = await history(gw, thread or subjects.NO_THREAD)
+    assert kinds(recorded) == ["route-decided", ending]
+    check_books(recorded)
+
+
+@pytest.mark.parametrize("thread", ["t", None])
+async def test_an_attempt_that_several_processes_got_is_settled_once(
+    gw: Gateway, nats: Client, deliveries: Deliveries, bus_url: str, thread: str | None
+) -> None:
+    """Nothing sends an attempt twice, and the bus repeats nothing: so its calls are not compared, only its endings."""
+    second = await Host.start(bus_url, ("provider",))
+    try:
+        async with serving(gw, Upstream(up.events(*[WORD] * 3, LAST, USAGE))) as upstream:
+            fields = {headers.THREAD: thread} if thread else {}
+            async with calling(nats, chat_body("m", stream=True), fields) as call:
+                await deliveries.repeat(20)
+                await call.rest()
+            await eventually(lambda: not second.runtime.open)
+            assert 1 <= len(upstream.requests) <= 2  # each process once
+    finally:
+        await second.stop()
+    recorded = await history(gw, thread or subjects.NO_THREAD)
+    assert kinds(recorded) == ["route-decided", "usage-recorded"]
+    check_books(recorded)
