@@ -108,7 +108,7 @@ class Courier:
             upstream=decided.upstream,
             rate=decided.rate,
             reserve_nanos=event.reserve_nanos,
-            input_bound=event.asked.input_bound,
+            input_bound=event.input_bound,
             stream=event.asked.stream,
             decided_at=event.now,
             deadline=request.deadline,

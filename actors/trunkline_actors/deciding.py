@@ -1,5 +1,6 @@
 """Decides which model serves a request, from its thread's books and slices of the budgets above, and appends that."""
 
+import asyncio
 import random
 from typing import cast
 
@@ -9,10 +10,11 @@ from trunkline_events.thread import Books, RequestRefused, RouteDecided
 from trunkline_projections.threads import books_of
 
 from trunkline_actors import money, routing
+from trunkline_actors.bounds import count_input, encoding_of
 from trunkline_actors.courier import Courier, DecidedRoute
 from trunkline_actors.escrow import Escrow, Spawn
 from trunkline_actors.inflight import Run
-from trunkline_actors.money import Underfunded
+from trunkline_actors.money import Exceeded, Underfunded, Waiting
 from trunkline_actors.runtime import Runtime
 from trunkline_actors.shell import Command
 
@@ -21,6 +23,8 @@ MAX_LEASES = 16
 _MAY_BE_STALE = frozenset({"model_not_found", "no_route"})
 
 CONTENDED = Refused(code="unavailable", message="a budget of this request is contended; send it again")
+
+UNCOUNTED = Refused(code="budget_exceeded", message="the bytes of the input are too dear, its tokens may not be")
 
 
 class Decider:
@@ -32,7 +36,7 @@ class Decider:
         self._courier = courier
         self._spawn = spawn
 
-    async def decide(self, run: Run, request: routing.Request) -> DecidedRoute | Refused | None:
+    async def decide(self, run: Run, request: routing.Request, body: bytes) -> DecidedRoute | Refused | None:
         """Choose and reserve; before saying that nothing fits, look whether the registry has moved on.
 
         None: another process has decided this attempt, and serves it. Raises LogUnavailable, LogRefused.
@@ -41,7 +45,23 @@ class Decider:
         if isinstance(decided, Refused) and decided.code in _MAY_BE_STALE:
             await self._runtime.gateway.catch_up()
             decided = await self._funded(run, request)
+        if decided is UNCOUNTED:
+            decided = await self._funded(run, await self._counted(request, body))
         return decided
+
+    async def _counted(self, request: routing.Request, body: bytes) -> routing.Request:
+        """The request with its input counted by every tokenizer that a model of ours needs and that is at hand."""
+        registry = self._runtime.gateway.state.registry
+        needed = {
+            encoding_of(registry.providers[model.provider].kind, model.upstream)
+            for model in registry.models.values()
+            if model.provider in registry.providers
+        }
+        tokens = {}
+        for encoding in sorted(filter(None, needed)):
+            counted = await asyncio.to_thread(count_input, body, request.parsed.asked.operation, encoding)
+            tokens[encoding] = request.parsed.asked.input_bound if counted is None else counted
+        return routing.with_tokens(request, tokens or {"": request.parsed.asked.input_bound})
 
     async def _funded(self, run: Run, request: routing.Request) -> DecidedRoute | Refused | None:
         answers: dict[str, Refused] = {}
@@ -68,6 +88,8 @@ class Decider:
             decision = routing.decide(books, request, moment, escrow.funds(request.key, now, answers))
             if isinstance(decision, RouteDecided):
                 escrow.take(decision)
+            elif not request.parsed.asked.tokens and _lacks_money(decision):
+                return UNCOUNTED
             return decision
 
         command: Command[Books] = Command(
@@ -134,3 +156,7 @@ class Decider:
             now=now,
             draw=draw,
         )
+
+
+def _lacks_money(decision: RequestRefused | Refused) -> bool:
+    return isinstance(decision, RequestRefused | Exceeded | Waiting)

@@ -4,6 +4,7 @@ The same id never calls upstream twice and never bills twice, whichever process 
 """
 
 import asyncio
+from contextlib import aclosing
 
 import nats.errors
 import structlog
@@ -24,6 +25,8 @@ log = structlog.get_logger()
 JOIN_WAIT = 1.0
 """Seconds to wait for a process to say that it runs the request."""
 ENDING_POLL = 0.5
+READERS = 4
+"""Requests whose past is read at once: a process that dies leaves many, and all ask again at about the same time."""
 
 
 class Settled(Struct, frozen=True):
@@ -43,6 +46,7 @@ class Idempotency:
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
+        self._reading = asyncio.Semaphore(READERS)
 
     async def claim(self, run: Run, deadline: float) -> Settled | None:
         """None: the request is ours to run. Raises LogUnavailable."""
@@ -140,17 +144,25 @@ class Idempotency:
         """Read what the lost run left in the log; wait for an attempt that is still open to be ended by the keeper."""
         assert run.scope is not None
         while True:
-            last, ending = await self._history(run.scope, run.thread, claim.since - 5)
-            if last is None:
-                return None
-            run.base = max(run.base, int(last.attempt_id.rpartition("-")[2]))
-            if isinstance(ending, AttemptFailed):
-                return None
-            if ending is not None:
-                return await self._after_loss(run, ending)
+            if not await self._is_open(run.scope, run.thread):
+                last, ending = await self._history(run.scope, run.thread, claim.since - 5)
+                if last is None:
+                    return None
+                run.base = max(run.base, int(last.attempt_id.rpartition("-")[2]))
+                if isinstance(ending, AttemptFailed):
+                    return None
+                if ending is not None:
+                    return await self._after_loss(run, ending)
             if self._runtime.clock() > deadline:
                 return Settled(Refused(code="timeout", message="the request was lost and has not been settled yet"))
             await asyncio.sleep(ENDING_POLL)
+
+    async def _is_open(self, scope: str, thread: str) -> bool:
+        """Whether an attempt of this request is under way in its thread, by the thread's books: one message to read."""
+        if thread == subjects.NO_THREAD:
+            return False
+        books, _, _ = await self._runtime.ledger.load(thread, fresh=True)
+        return any(attempt_id.startswith(f"{scope}-") for attempt_id in books.open)
 
     async def _after_loss(self, run: Run, ending: Ending) -> Settled:
         """It was settled: give the answer, where it was kept after all, or else the receipt."""
@@ -163,12 +175,16 @@ class Idempotency:
     async def _history(self, scope: str, thread: str, since: float) -> tuple[RouteDecided | None, Ending | None]:
         last: RouteDecided | None = None
         ending: Ending | None = None
-        async for event in self._runtime.log.read(scope=Scope(("thread",), thread), since=since):
-            body = event.body
-            if isinstance(body, RouteDecided) and body.attempt_id.startswith(f"{scope}-"):
-                last, ending = body, None
-            elif isinstance(body, Ending) and last is not None and body.attempt_id == last.attempt_id:
-                ending = body
+        async with (
+            self._reading,
+            aclosing(self._runtime.log.read(scope=Scope(("thread",), thread), since=since)) as read,
+        ):
+            async for event in read:
+                body = event.body
+                if isinstance(body, RouteDecided) and body.attempt_id.startswith(f"{scope}-"):
+                    last, ending = body, None
+                elif isinstance(body, Ending) and last is not None and body.attempt_id == last.attempt_id:
+                    ending = body
         return last, ending
 
 

@@ -12,12 +12,12 @@ from trunkline_events.refusal import Refused
 from trunkline_events.subjects import id_problem
 from trunkline_events.thread import Asked
 
+from trunkline_actors.bounds import count_images
+
 AUTO = "auto"
 MAX_ATTEMPTS = 16
-IMAGE_TOKENS = 3_000
-"""A bound on what one image may cost in tokens, for the families we know of."""
 MESSAGE_TOKENS = 16
-"""A bound on what a chat template puts around one message."""
+"""A bound on what a chat template puts around one message. Why bytes and this are a strict bound: `bounds`."""
 BYTES_A_TOKEN = 4
 """Typical of English prose: good for comparing costs, and for nothing that must be certain."""
 MOST_BYTES_A_TOKEN = 24
@@ -102,7 +102,7 @@ def parse_chat(body: bytes) -> Parsed | Refused:
     problem = _chat_problem(chat, max_tokens) or _common_problem(chat.model, route)
     if problem:
         return problem
-    images = body.count(b'"image_url"')
+    images = count_images(body)
     features = []
     if chat.tools:
         features.append("tools")
@@ -114,7 +114,8 @@ def parse_chat(body: bytes) -> Parsed | Refused:
         operation="chat",
         model=chat.model,
         stream=bool(chat.stream),
-        input_bound=len(body) + MESSAGE_TOKENS * len(chat.messages) + IMAGE_TOKENS * images,
+        input_bound=len(body) + MESSAGE_TOKENS * len(chat.messages),
+        images=images,
         max_tokens=max_tokens,
         features=features,
         route=_given(chat.route),

@@ -147,7 +147,7 @@ class RouterActor(ServiceActor):
                 try:
                     refused = await work
                 except (LogUnavailable, LogRefused) as error:
-                    log.warning("router.log_down", request=run.request_id, error=type(error).__name__)
+                    log.warning("router.log_down", request=run.request_id, error=str(error))
                     run.leave_claim = True
                     refused = log_down(error)
                 if refused is not None:
@@ -201,7 +201,7 @@ class RouterActor(ServiceActor):
         while True:
             if run.aborted:
                 return ABORTED
-            decided = await (self._in_turn(run, request, place) if place else self._at_once(run, request))
+            decided = await (self._in_turn(run, request, body, place) if place else self._at_once(run, request, body))
             if isinstance(decided, Waiting) and place is None:
                 return await self._parking.park(run, request, body, decided)
             if isinstance(decided, Refused):
@@ -243,20 +243,22 @@ class RouterActor(ServiceActor):
             return Refused(code="internal", message=outcome.message, retryable=False, metadata=_tried(request))
         return Refused(code="timeout", message="no answer came within the deadline", metadata=_tried(request))
 
-    async def _at_once(self, run: Run, request: routing.Request) -> DecidedRoute | Refused | None:
+    async def _at_once(self, run: Run, request: routing.Request, body: bytes) -> DecidedRoute | Refused | None:
         """Decide now, unless somebody waits already for a budget that this request needs."""
         at = self._parking.crowded(run.thread, request.key)
         if at is not None:
             return Waiting(code="budget_exceeded", message=f"others wait for the budget {at!r}", scope=at)
-        return await self._decider.decide(run, request)
+        return await self._decider.decide(run, request, body)
 
-    async def _in_turn(self, run: Run, request: routing.Request, place: Place) -> DecidedRoute | Refused | None:
+    async def _in_turn(
+        self, run: Run, request: routing.Request, body: bytes, place: Place
+    ) -> DecidedRoute | Refused | None:
         """Decide when it is one's turn, as often as it takes, up to the deadline."""
         told = Waiting(code="budget_exceeded", message="others waited before it, up to its deadline", scope=place.at)
         while True:
             ahead = place.ahead
             if ahead is None:
-                decided = await self._decider.decide(run, request)
+                decided = await self._decider.decide(run, request, body)
                 if not isinstance(decided, Waiting):
                     return decided
                 told = decided

@@ -11,6 +11,7 @@ from trunkline_projections.circuits import Circuit
 from trunkline_projections.folds import Gateway
 
 from trunkline_actors import money
+from trunkline_actors.bounds import encoding_of, image_bound
 from trunkline_actors.money import Exceeded, Fund, Underfunded, Waiting
 from trunkline_actors.pricing import Rate, worst_case
 from trunkline_actors.requests import AUTO, BYTES_A_TOKEN, MOST_BYTES_A_TOKEN, Parsed
@@ -145,6 +146,7 @@ def _decided(
         left_out=ranked.left_out,
         reserve_nanos=reserved.reserve_nanos,
         max_tokens=reserved.max_tokens,
+        input_bound=input_bound(model, request.parsed.asked, moment),
         price_version=moment.rates[model.id].version,
         asked=request.parsed.asked,
         tried=list(request.tried),
@@ -173,7 +175,7 @@ def _reserve(
             attempt_id=request.attempt_id,
             request_id=request.request_id,
             rate=moment.rates[model.id],
-            input_bound=asked.input_bound,
+            input_bound=input_bound(model, asked, moment),
             max_tokens=asked.max_tokens,
             model_max=model.max_output,
             generates=asked.operation == "chat",
@@ -184,6 +186,15 @@ def _reserve(
         ),
         moment.now,
     )
+
+
+def input_bound(model: Model, asked: Asked, moment: Moment) -> int:
+    """The most tokens that this model can be billed for the input: as counted, where that is less than its bytes."""
+    bound = asked.input_bound
+    if asked.tokens:
+        encoding = encoding_of(moment.gateway.registry.providers[model.provider].kind, model.upstream)
+        bound = min(bound, asked.tokens.get(encoding or "", bound))
+    return bound + asked.images * image_bound(model.upstream) if asked.images else bound
 
 
 def _named(request: Request, models: Mapping[str, Model]) -> Iterable[tuple[Model, str]]:
@@ -279,3 +290,9 @@ def with_attempt(request: Request, attempt_id: str, tried: str) -> Request:
 def with_id(request: Request, attempt_id: str) -> Request:
     """The same attempt under another id, since this one was used before."""
     return structs.replace(request, attempt_id=attempt_id)
+
+
+def with_tokens(request: Request, tokens: dict[str, int]) -> Request:
+    """The same request with its input counted, by tokenizer."""
+    asked = structs.replace(request.parsed.asked, tokens=tokens)
+    return structs.replace(request, parsed=structs.replace(request.parsed, asked=asked))

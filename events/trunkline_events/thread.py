@@ -83,7 +83,7 @@ class Candidate(Struct, frozen=True, kw_only=True):
 class Asked(Struct, frozen=True, kw_only=True):
     """What routing needs of a request, and all it may decide from: sizes, names and wishes, never the prompt.
 
-    `input_bound` is the most tokens the input can be; `max_tokens` what the caller asked for.
+    `input_bound` is the most tokens the input can be, but for its `images`; `max_tokens` what the caller asked for.
     `features` are the abilities the body needs, such as `tools` or `vision`. `tokens` holds tighter bounds on the
     input, by the name of the tokenizer they were counted with, where somebody counted.
     """
@@ -95,6 +95,7 @@ class Asked(Struct, frozen=True, kw_only=True):
     max_tokens: int | None = None
     features: list[str] = field(default_factory=list)
     route: dict[str, Any] = field(default_factory=dict)
+    images: int = 0
     tokens: dict[str, int] = field(default_factory=dict)
 
 
@@ -103,7 +104,8 @@ class RouteDecided(RequestEvent, frozen=True, kw_only=True, tag="thread.route-de
 
     `candidates` holds at most 16 in full; `left_out` counts the rest by reason. `log_seq` is the position of the
     registry it was decided from; `now` is Unix time in seconds, `draw` the random number used, 0 to 1.
-    `deadline` is Unix time too; `reply` is the caller's inbox, so that somebody else can answer it.
+    `deadline` is Unix time too; `reply` is the caller's inbox, so that somebody else can answer it. `input_bound` is
+    what the input was taken for, images and all.
     """
 
     attempt_id: str
@@ -126,6 +128,7 @@ class RouteDecided(RequestEvent, frozen=True, kw_only=True, tag="thread.route-de
     draw: float
     deadline: float
     reply: str
+    input_bound: int = 0
 
 
 class Ending(RequestEvent, frozen=True, kw_only=True):

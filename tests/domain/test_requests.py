@@ -7,7 +7,7 @@ import pytest
 from given import chat, embeddings
 from hypothesis import given
 from hypothesis import strategies as st
-from trunkline_actors.requests import IMAGE_TOKENS, MESSAGE_TOKENS, Parsed, Route, parse_chat, parse_embeddings
+from trunkline_actors.requests import MESSAGE_TOKENS, Parsed, Route, parse_chat, parse_embeddings
 from trunkline_events.refusal import Refused
 
 JSON = st.recursive(
@@ -52,7 +52,7 @@ def test_an_image_is_bounded_more_generously_than_its_bytes() -> None:
     image = {"type": "image_url", "image_url": {"url": "http://x/y.png"}}
     parsed = chat(messages=[{"role": "user", "content": [image]}])
     assert parsed.asked.features == ["vision"]
-    assert parsed.asked.input_bound >= IMAGE_TOKENS
+    assert parsed.asked.images == 1
 
 
 @pytest.mark.parametrize(
