@@ -59,6 +59,11 @@ class Role:
         self.process.kill()
         await self.process.wait()
 
+    async def ended_gently(self) -> int:
+        """SIGTERM, and its exit code when it has let everything end."""
+        self.process.terminate()
+        return await self.ended()
+
     async def again(self) -> None:
         """`kill -9`, and start it again."""
         await self.kill()

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 import trunkline
@@ -10,8 +11,8 @@ from trunkline import errors
 from trunkline.client import Gateway
 from trunkline.host import Host
 from trunkline_actors.claims import key_id
-from trunkline_events.budget import BudgetReserved, BudgetSettled
-from trunkline_events.thread import RouteDecided, UsageRecorded
+from trunkline_events.budget import BudgetReserved, BudgetSettled, ScopeWarned
+from trunkline_events.thread import BudgetWarned, RouteDecided, UsageRecorded
 
 pytest_plugins = ["gateway"]
 
@@ -45,8 +46,9 @@ async def test_a_request_takes_from_all_its_budgets(gw: Gateway, keyed: Gateway)
     assert set(decided.slices) == {"gateway", "team:research", SCOPE}
     assert (decided.key, ended.key, ended.slices) == (key_id(KEY), key_id(KEY), decided.slices)
     for scope in decided.slices:
-        while (await gw.budgets.get(scope=scope))["settled_usd"] != answer.receipt.cost:
-            await asyncio.sleep(0.05)
+        async with asyncio.timeout(5):
+            while (await gw.budgets.get(scope=scope))["settled_usd"] != answer.receipt.cost:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
     check_scopes(await events(gw))
 
 
@@ -76,4 +78,78 @@ async def test_money_in_somebodys_slice_is_refused_to_nobody(gw: Gateway, keyed:
     assert len(answers) == 60
     recorded = await events(gw)
     check_books(recorded)
+    check_scopes(recorded)
+
+
+async def test_the_same_of_a_team_whose_keys_share_it(gw: Gateway, bus_url: str) -> None:
+    keys = ("tl-one", "tl-two")
+    await gw.budgets.set(scope="team:research", budget={"limit_usd": "0.00025"})
+    for key in keys:
+        await gw.budgets.set(scope=f"key:{key_id(key)}", budget={"limit_usd": "1"}, team="research")
+    spent = 0
+    for number in range(20):
+        async with trunkline.connect(bus_url, key=keys[number % 2]) as gateway:
+            try:
+                await gateway.chat.create("echo", "hello", max_tokens=20)
+                spent += 1
+            except errors.BudgetExceeded as error:
+                assert error.metadata["budget"] == "team:research"  # noqa: PT017 - either is right, in this order
+                break
+    assert 0 < spent < 20
+    check_scopes(await events(gw))
+
+
+async def test_a_lower_limit_counts_what_is_spent_and_not_what_lies_in_slices(gw: Gateway, keyed: Gateway) -> None:
+    await gw.budgets.set(scope=SCOPE, budget={"limit_usd": "1"})
+    answer = await keyed.chat.create("echo", "hello", max_tokens=50)
+    shown = await gw.budgets.set(scope=SCOPE, budget={"limit_usd": answer.receipt.cost})
+    assert (shown["settled_usd"], shown["reserved_usd"]) == (answer.receipt.cost, "0")
+    with pytest.raises(errors.Conflict, match="spent or reserved already"):
+        await gw.budgets.set(scope=SCOPE, budget={"limit_usd": "0"})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "param"),
+    [
+        ({"scope": "thread:t"}, "scope"),
+        ({"scope": "team:"}, "scope"),
+        ({"scope": "key:" + "k" * 200}, "scope"),
+        ({"scope": "gateway", "team": "x"}, "team"),
+        ({"scope": "key:k", "team": "-"}, "team"),
+        ({"scope": "gateway", "budget": {"limit_usd": "much"}}, "budget.limit_usd"),
+        ({"scope": "gateway", "budget": {"time_zone": "Mars"}}, "budget.time_zone"),
+        ({"scope": "gateway", "budget": {"warn_at": 80}}, "budget.warn_at"),
+        ({"scope": "gateway", "budget": {"window": "week"}}, "budget.window"),
+    ],
+)
+async def test_a_budget_that_makes_no_sense_is_refused_with_the_field_at_fault(
+    gw: Gateway, arguments: dict[str, Any], param: str
+) -> None:
+    with pytest.raises(errors.InvalidRequest) as caught:
+        await gw.budgets.set(**arguments)
+    assert caught.value.param == param
+
+
+async def test_budgets_are_listed_and_one_that_is_not_set_is_not_found(gw: Gateway) -> None:
+    with pytest.raises(errors.NotFound):
+        await gw.budgets.get(scope="gateway")
+    for scope in ("team:b", "gateway", "team:a"):
+        await gw.budgets.set(scope=scope, budget={"limit_usd": "1"})
+    page = await gw.budgets.list(limit=2)
+    assert ([one["scope"] for one in page["budgets"]], page["after"]) == (["gateway", "team:a"], "team:a")
+    rest = await gw.budgets.list(after="team:a")
+    assert ([one["scope"] for one in rest["budgets"]], rest["after"]) == (["team:b"], None)
+
+
+async def test_a_warning_is_told_once_in_each_budget(gw: Gateway, keyed: Gateway) -> None:
+    await gw.budgets.set(scope=SCOPE, budget={"limit_usd": "0.001", "warn_at": 0.1})
+    await gw.threads.configure(thread_id="t", budget={"limit_usd": "0.001", "warn_at": 0.1})
+    for _ in range(4):
+        await keyed.chat.create("echo", "hello there " * 3, thread="t", max_tokens=20)
+    async with asyncio.timeout(5):
+        while not [event for event in await events(gw, "budget") if isinstance(event.body, ScopeWarned)]:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    recorded = await events(gw)
+    assert sum(isinstance(event.body, ScopeWarned) for event in recorded) == 1
+    assert sum(isinstance(event.body, BudgetWarned) for event in recorded) == 1
     check_scopes(recorded)

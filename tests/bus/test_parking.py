@@ -4,14 +4,13 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
-import trunkline
 from audit import check_books, events, history, kinds
-from messages import ask, calling, chat_body, register
-from nats.aio.client import Client
-from trunkline import errors
+from messages import register
+from nats.aio.client import Client, Msg
 from trunkline.client import Gateway
 from trunkline.host import Host
-from trunkline_events import headers
+from trunkline_actors.money import MAX_OPEN
+from trunkline_events.subjects import CROWD, PARKED_STREAM
 from trunkline_events.thread import RouteDecided
 
 pytest_plugins = ["gateway"]
@@ -25,6 +24,25 @@ async def second(bus_url: str, host: Host) -> AsyncIterator[Host]:
     serving = await Host.start(bus_url, ("router",))
     yield serving
     await serving.stop()
+
+
+@pytest.fixture
+def nats(gw: Gateway) -> Client:
+    return gw._connection.nats
+
+
+async def until_decided(gateway: Gateway, count: int) -> None:
+    """Return when so many requests were decided."""
+    async with asyncio.timeout(5):
+        while sum(isinstance(event.body, RouteDecided) for event in await events(gateway)) < count:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+async def until_parked(nats: Client, count: int) -> None:
+    """Return when so many requests were put on the stream."""
+    async with asyncio.timeout(5):
+        while (await nats.jetstream().stream_info(PARKED_STREAM)).state.last_seq < count:  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
 
 
 async def test_many_requests_of_tiny_cost_and_huge_bounds_all_succeed(gw: Gateway, second: Host) -> None:
@@ -41,24 +59,60 @@ async def test_many_requests_of_tiny_cost_and_huge_bounds_all_succeed(gw: Gatewa
     assert (books["open"], books["reserved_usd"]) == ([], "0")
 
 
-async def test_who_came_first_is_served_first(gw: Gateway, second: Host) -> None:
+async def test_who_came_first_is_served_first(gw: Gateway, second: Host, nats: Client) -> None:
     await register(gw, PRICE, paced="tokens:10@50")
     await gw.threads.configure(thread_id="t", budget={"limit_usd": "0.005"})
     first = asyncio.create_task(gw.chat.create("paced", "hold", thread="t", max_tokens=1000))
-    while not [event for event in await events(gw) if isinstance(event.body, RouteDecided)]:  # noqa: ASYNC110
-        await asyncio.sleep(0.01)
+    await until_decided(gw, 1)
     waiting = []
     for number in range(8):
         waiting.append(
             asyncio.create_task(gw.chat.create("paced", "x", thread="t", request_id=f"w{number}", max_tokens=1000))
         )
-        await asyncio.sleep(0.03)
+        await until_parked(nats, number + 1)
     await asyncio.gather(first, *waiting)
     order = [event.body.request_id for event in await history(gw, "t") if isinstance(event.body, RouteDecided)]
     assert order[1:] == [f"w{number}" for number in range(8)]
 
 
-async def test_who_waits_past_the_deadline_is_told_what_stood_in_the_way(gw: Gateway) -> None:
+async def test_a_thread_with_as_many_requests_as_it_may_run_lets_more_wait(gw: Gateway) -> None:
+    await register(gw, PRICE, paced="tokens:20@100")
+    answers = await asyncio.gather(
+        *(gw.chat.create("paced", "x", thread="t", max_tokens=100) for _ in range(MAX_OPEN + 16))
+    )
+    assert len(answers) == MAX_OPEN + 16
+    most = max(len(event.body.open) for event in await history(gw, "t") if isinstance(event.body, RouteDecided))
+    assert most == MAX_OPEN
+
+
+async def test_a_newcomer_waits_behind_those_who_wait(gw: Gateway, second: Host, nats: Client) -> None:
+    """Also where it would fit beside what is running, and on a router that attends to nobody."""
+    await register(gw, PRICE, paced="tokens:10@50")
     await gw.threads.configure(thread_id="t", budget={"limit_usd": "0.005"})
-    hold = asyncio.create_task(gw.chat.create("slow", "hold", thread="t", request_id="holder", max_tokens=1000))
-    hold.cancel()
+    first = asyncio.create_task(gw.chat.create("paced", "hold", thread="t", max_tokens=1000))
+    await until_decided(gw, 1)
+    big = asyncio.create_task(gw.chat.create("echo", "big", thread="t", request_id="big", max_tokens=1100))
+    told: asyncio.Queue[bytes] = asyncio.Queue()
+
+    async def hear(message: Msg) -> None:
+        told.put_nowait(message.data)
+
+    await nats.subscribe(CROWD, cb=hear)
+    async with asyncio.timeout(5):
+        while b"thread:t" not in await told.get():
+            pass
+    small = [
+        asyncio.create_task(gw.chat.create("echo", "s", thread="t", request_id=f"s{number}", max_tokens=10))
+        for number in range(6)
+    ]
+    await asyncio.gather(first, big, *small)
+    order = [event.body.request_id for event in await history(gw, "t") if isinstance(event.body, RouteDecided)]
+    assert order[1] == "big"
+
+
+async def test_prompts_that_wait_are_gone_when_they_are_served(gw: Gateway, nats: Client) -> None:
+    await gw.threads.configure(thread_id="t", budget={"limit_usd": "0.1"})
+    await asyncio.gather(*(gw.chat.create("echo", "hi", thread="t", max_tokens=20_000) for _ in range(10)))
+    state = (await nats.jetstream().stream_info(PARKED_STREAM)).state
+    assert state.last_seq > 0
+    assert state.messages == 0
