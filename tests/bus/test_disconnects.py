@@ -17,6 +17,10 @@ from nats.aio.client import Client, Msg
 from trunkline.client import Gateway
 from trunkline.host import Host
 from trunkline_actors.answers import PROBE_SECONDS
+from trunkline_actors.endings import Metering
+from trunkline_actors.provider import ProviderActor
+from trunkline_actors.running import Running
+from trunkline_actors.shell import Decided
 from trunkline_events import headers, subjects
 from trunkline_events.thread import Aborted, Ending, RouteDecided, UsageRecorded
 from upstream import SILENCE, Reply, Upstream
@@ -127,6 +131,31 @@ async def test_a_stream_that_speaks_is_cut_as_well(gw: Gateway, nats: Client) ->
         assert isinstance(aborted, Aborted)
         assert aborted.usage.output_tokens >= heard - 10  # what was on its way when it was cut is nobody's
     check_books(await events(gw))
+
+
+async def test_a_stream_that_is_over_is_settled_exactly_though_its_caller_leaves_before_its_end(
+    gw: Gateway, nats: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What upstream reported is being recorded: there is nothing left to cut, and no need to estimate."""
+    recording, may_record = asyncio.Event(), asyncio.Event()
+    record = ProviderActor._record
+
+    async def slowly(actor: ProviderActor, running: Running, metering: Metering) -> Decided | None:
+        recording.set()
+        await may_record.wait()
+        return await record(actor, running, metering)
+
+    monkeypatch.setattr(ProviderActor, "_record", slowly)
+    async with serving(gw, Upstream(up.events(WORD, LAST, USAGE))):
+        fields = {**THREAD, headers.REQUEST: "r"}
+        async with calling(nats, chat_body("m", stream=True), fields):
+            await recording.wait()
+        await gw.chat.abort("r")
+        may_record.set()
+        await wait_for_the_end(gw)
+    settled = (await history(gw, "t"))[-1].body
+    assert isinstance(settled, UsageRecorded)
+    assert (settled.finish, settled.estimated, settled.cost_nanos) == ("stop", False, 7 * 1_000 + 9 * 4_000)
 
 
 async def test_a_plain_call_runs_to_its_end_and_is_billed_exactly_though_its_caller_left(
