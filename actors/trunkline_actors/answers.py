@@ -21,8 +21,6 @@ from trunkline_actors.shell import Decided
 
 PROBE_SECONDS = 1.0
 """How often a stream asks to be told if nobody listens."""
-_SILENCE = {headers.SEQ: "0"}
-"""A number that everybody has passed: who counts chunks drops this one."""
 
 
 class Answering:
@@ -36,8 +34,9 @@ class Answering:
         self._listeners = listeners
         self.served: list[str] = []
         """The inboxes that have heard the end."""
-        self._seq = 0
-        self._sent: list[bytes] | None = [] if dispatch.claim else None
+        self._seq = dispatch.sent
+        # What an earlier attempt sent was silence, or it would have been the last.
+        self._sent: list[bytes] | None = [self._silence()] * dispatch.sent if dispatch.claim else None
         self._sent_bytes = 0
         self._probes: list[str] = []
         self._loop = asyncio.get_running_loop()
@@ -46,6 +45,11 @@ class Answering:
         self._reconnects = self._bus.nats.stats["reconnects"]
         self._timer = self._loop.call_at(self._next_probe, self._tick) if dispatch.stream else None
         self.on_abandoned: Callable[[], None] = lambda: None
+
+    @property
+    def sent(self) -> int:
+        """How many chunks every caller has been sent, by this attempt and those before it."""
+        return self._seq
 
     async def add(self, inbox: str) -> bool:
         """One more caller: it gets what was sent so far, then the rest like everybody.
@@ -170,21 +174,24 @@ class Answering:
     # -- callers that went away ------------------------------------------------------------------------------------
 
     def _tick(self) -> None:
-        """While there is no chunk to ask with, ask with one that says nothing."""
+        """While there is no chunk to ask with, ask with one that says nothing, numbered like any."""
         now, reconnects = self._loop.time(), self._bus.nats.stats["reconnects"]
         silent = now - self._last >= PROBE_SECONDS
         self._timer = self._loop.call_at((now if silent else self._last) + PROBE_SECONDS, self._tick)
         # A caller that lost the server when we did may be back a moment later than we are: it is asked next time.
         if silent and not self.served and self._bus.nats.is_connected and reconnects == self._reconnects:
             silence = self._silence()
+            self._seq += 1
+            self._remember(silence)
+            fields = {headers.SEQ: str(self._seq)}
             with contextlib.suppress(nats.errors.Error):
                 self._bus.nats.publish_together(
-                    [(inbox, self._probe(inbox), _SILENCE, silence) for inbox in self._listeners]
+                    [(inbox, self._probe(inbox), fields, silence) for inbox in self._listeners]
                 )
         self._reconnects = reconnects
 
     def _silence(self) -> bytes:
-        """A chunk without content, for who doesn't look at its number. It is not kept."""
+        """A chunk that says nothing."""
         chunk = {
             "id": self._dispatch.request_id,
             "object": "chat.completion.chunk",

@@ -81,6 +81,7 @@ class Courier:
             self._bus.replies.forget(reply)
             self._runtime.waiting.pop(event.attempt_id, None)
             run.dispatched = False
+        run.sent = max(run.sent, outcome.sent)
         if outcome.status in {"failed", "unserved"}:
             self._runtime.held.add(event.attempt_id)
         if outcome.status == "unserved":
@@ -110,6 +111,7 @@ class Courier:
             reserve_nanos=event.reserve_nanos,
             input_bound=event.input_bound,
             stream=event.asked.stream,
+            sent=run.sent,
             decided_at=event.now,
             deadline=request.deadline,
             listeners=run.listeners,

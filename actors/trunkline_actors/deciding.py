@@ -87,7 +87,7 @@ class Decider:
             escrow.give_back(request.attempt_id)  # from the last time, where that came to nothing
             decision = routing.decide(books, request, moment, escrow.funds(request.key, now, answers))
             if isinstance(decision, RouteDecided):
-                escrow.take(decision)
+                escrow.take(decision.attempt_id, decision.request_id, decision.slices, decision.reserve_nanos)
             elif not request.parsed.asked.tokens and _lacks_money(decision):
                 return UNCOUNTED
             return decision

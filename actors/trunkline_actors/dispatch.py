@@ -18,7 +18,8 @@ class Dispatch(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """An attempt for a provider to run. The body travels beside it, as the caller sent it.
 
     `books` and `books_seq` are the thread's after the reservation, so that the settlement needs no read. `listeners`
-    are the inboxes that get the answer. `claim` names the idempotency record, where the caller chose the request id.
+    are the inboxes that get the answer; `sent` is how many chunks, all silent, earlier attempts sent them. `claim`
+    names the idempotency record, where the caller chose the request id.
     """
 
     request_id: str
@@ -38,6 +39,7 @@ class Dispatch(Struct, frozen=True, kw_only=True, omit_defaults=True):
     decided_at: float
     deadline: float
     listeners: list[str]
+    sent: int = 0
     max_tokens: int | None = None
     include_usage: bool = False
     claim: str | None = None
@@ -51,8 +53,8 @@ class Outcome(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How an attempt went. `ended`: the caller has its answer or its error. `failed`: it has heard nothing yet.
 
     `unserved` and `lost` are the router's own words: no process took the attempt; one took it and failed, so that only
-    the log can tell what became of it. `cost_nanos` is what it cost; `served` lists the inboxes that heard the
-    end: one that asked for the same request a moment too late is not among them.
+    the log can tell what became of it. `cost_nanos` is what it cost, `sent` the number of the last chunk; `served`
+    lists the inboxes that heard the end: one that asked for the same request a moment too late is not among them.
     """
 
     status: Literal["ended", "failed", "unserved", "lost"]
@@ -62,6 +64,7 @@ class Outcome(Struct, frozen=True, kw_only=True, omit_defaults=True):
     message: str = ""
     retry_after: float | None = None
     cost_nanos: int | None = None
+    sent: int = 0
     served: list[str] = []
 
 

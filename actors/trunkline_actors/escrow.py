@@ -5,7 +5,7 @@ somebody's slice is refused to nobody: who runs short asks all holders to give b
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Any
 
 import structlog
@@ -107,15 +107,15 @@ class Escrow:
         purse = self._purses[scope] = Purse(scope=scope, slice=self._runtime.new_id(), period=books.period)
         return purse
 
-    def take(self, decision: RouteDecided) -> None:
-        """Set the worst case of an attempt aside in every slice it takes from."""
-        if not decision.slices:
+    def take(self, attempt_id: str, request_id: str, taken: Mapping[str, str], nanos: int) -> None:
+        """Set the worst case of an attempt aside in every slice it takes from, by scope."""
+        if not taken:
             return
         now = asyncio.get_running_loop().time()
-        self._requests[decision.attempt_id] = decision.request_id
+        self._requests[attempt_id] = request_id
         for purse in self._all():
-            if decision.slices.get(purse.scope) == purse.slice:
-                purse.take(decision.attempt_id, decision.reserve_nanos, now)
+            if taken.get(purse.scope) == purse.slice:
+                purse.take(attempt_id, nanos, now)
 
     def give_back(self, attempt_id: str, cost_nanos: int = 0) -> None:
         """An attempt ended, or never came to be. Told twice, it counts once."""
@@ -168,6 +168,8 @@ class Escrow:
             if answer is None:
                 return None
             requests = await recall(self._runtime.bus, self._runtime.scopes, scope, self._runtime.name)
+            if purse.spent_nanos != purse.reported_nanos:  # what may be asked for at the least depends on all of it
+                await self._report(purse, keep=purse.reserved_nanos + max(0, purse.free_nanos))
             answer = await self._ask(purse, short, request_id, thread, last_word=True)
             return answer and self._named(scope, answer, requests)
 
@@ -186,6 +188,7 @@ class Escrow:
                 free_nanos=max(0, purse.free_nanos),
                 needed_nanos=short.needed_nanos,
                 wanted_nanos=short.wanted_nanos,
+                floor_nanos=short.floor_nanos,
                 last_word=last_word,
                 ahead=self._ahead,
             )

@@ -19,7 +19,8 @@ class Run(Struct, kw_only=True):
 
     `owned`: the claim on the id is ours, so that others may join; until then we may be about to join another process.
     `leave_claim`: the claim on the id says more than this run knows, so this run must not change it.
-    `key` is the id of the API key; `on_abort` is called when somebody aborts it.
+    `key` is the id of the API key; `sent` the number of the last chunk sent to callers; `on_abort` is called when
+    somebody aborts it.
     """
 
     request_id: str
@@ -31,6 +32,7 @@ class Run(Struct, kw_only=True):
     traceparent: str | None = None
     base: int = 0
     attempt_ids: list[str] = field(default_factory=list)
+    sent: int = 0
     dispatched: bool = False
     aborted: bool = False
     owned: bool = False

@@ -63,6 +63,7 @@ class Parked(Struct, frozen=True, kw_only=True, omit_defaults=True):
     traceparent: str | None = None
     base: int = 0
     attempt_ids: list[str] = []
+    sent: int = 0
     tried: list[str] = []
 
     def run(self) -> Run:
@@ -77,6 +78,7 @@ class Parked(Struct, frozen=True, kw_only=True, omit_defaults=True):
             traceparent=self.traceparent,
             base=self.base,
             attempt_ids=list(self.attempt_ids),
+            sent=self.sent,
             owned=True,
         )
 

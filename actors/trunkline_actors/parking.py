@@ -142,6 +142,7 @@ class Parking:
             traceparent=run.traceparent,
             base=run.base,
             attempt_ids=run.attempt_ids,
+            sent=run.sent,
             tried=list(request.tried),
         )
         try:
@@ -230,7 +231,7 @@ class Parking:
         if number in self._places:
             return
         unpacked = unpack(message.data)
-        if unpacked is None:
+        if unpacked is None or not all(map(self._runtime.bus.may_reply, (unpacked[0].taken, *unpacked[0].listeners))):
             log.error("parking.unreadable", sequence=number)
             await message.ack()
             return

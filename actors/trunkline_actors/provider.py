@@ -228,6 +228,7 @@ class ProviderActor(ServiceActor):
             failure=failure.kind,
             message=failure.message,
             retry_after=failure.retry_after,
+            sent=running.answering.sent,
             books=books_of(cast("ThreadEvent", decided.event), decided.sequence),
             books_seq=decided.sequence,
         )

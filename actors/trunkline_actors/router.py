@@ -258,10 +258,14 @@ class RouterActor(ServiceActor):
         while True:
             ahead = place.ahead
             if ahead is None:
-                decided = await self._decider.decide(run, request, body)
-                if not isinstance(decided, Waiting):
-                    return decided
-                told = decided
+                try:
+                    decided = await self._decider.decide(run, request, body)
+                except LogUnavailable as error:  # it has waited so long: it waits for the log too
+                    log.info("router.waits_for_the_log", request=run.request_id, error=str(error))
+                else:
+                    if not isinstance(decided, Waiting):
+                        return decided
+                    told = decided
             left = request.deadline - self._runtime.clock()
             if left <= 0:
                 return told

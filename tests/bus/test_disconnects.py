@@ -198,8 +198,8 @@ async def test_one_of_two_callers_that_leaves_takes_nothing_from_the_other(gw: G
             await stays.next()
             async with calling(nats, body, fields) as leaves:
                 await leaves.next()
-            for _ in range(2):  # a second passes, twice
-                assert (await stays.next()).fields == {headers.SEQ: "0"}
+            for number in ("2", "3"):  # a second passes, twice
+                assert (await stays.next()).fields == {headers.SEQ: number}
             assert not upstream.left.is_set()
         async with asyncio.timeout(5):
             await upstream.left.wait()
@@ -207,7 +207,7 @@ async def test_one_of_two_callers_that_leaves_takes_nothing_from_the_other(gw: G
 
 
 async def test_a_silent_stream_says_nothing_that_a_reader_would_mind(gw: Gateway, nats: Client) -> None:
-    """Who reads deltas finds an empty one; who counts finds a number passed already, as our client does."""
+    """Who reads deltas finds an empty one; who counts finds no number missing."""
     spoken = asyncio.Event()
 
     async def slowly(_request: up.Request) -> Reply:
@@ -230,11 +230,36 @@ async def test_a_silent_stream_says_nothing_that_a_reader_would_mind(gw: Gateway
         spoken.set()
         numbers += [message.fields[headers.SEQ] for message in await bare.rest()]
         texts = [chunk.text async for chunk in ours]
-    assert silence.fields == {headers.SEQ: "0"}
+    assert silence.fields == {headers.SEQ: "2"}
     assert silence.json["object"] == "chat.completion.chunk"
     assert silence.json["choices"] == [{"index": 0, "delta": {}, "finish_reason": None}]
-    assert (numbers, texts) == (["1", "2", "3"], ["word ", ""])
+    assert (numbers, "".join(texts)) == (["1", "3", "4"], "word ")
     assert ours.receipt is not None
+
+
+async def test_a_fallback_after_a_silence_goes_on_counting(gw: Gateway, nats: Client) -> None:
+    """What an earlier attempt sent was silent: no number is missing, and none is given twice."""
+    heard = asyncio.Event()
+
+    async def fails_late(_request: up.Request) -> Reply:
+        await heard.wait()
+        return up.answer({"error": {"message": "overloaded"}}, 503)
+
+    fields = {**THREAD, headers.REQUEST: "r"}
+    body = chat_body("m", stream=True, route={"fallbacks": ["tokens"]})
+    async with serving(gw, Upstream(handler=fails_late)), calling(nats, body, fields) as call:
+        silence = await call.next()
+        heard.set()
+        rest = await call.rest()
+        async with calling(nats, body, fields) as again:
+            replayed = await again.rest()
+    assert silence.json["choices"][0]["delta"] == {}
+    numbers = [int(message.fields[headers.SEQ]) for message in (silence, *rest)]
+    assert numbers == list(range(1, len(numbers) + 1))
+    assert len(numbers) > 20
+    assert replayed[0].json["choices"] == silence.json["choices"]
+    assert [message.data for message in replayed[1:]] == [message.data for message in rest]
+    assert [int(message.fields[headers.SEQ]) for message in replayed] == numbers
 
 
 # --- attempts that arrive twice

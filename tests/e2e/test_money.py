@@ -3,17 +3,20 @@
 import asyncio
 import random
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 import trunkline
+from cluster import cluster_of_three
 from processes import Role, passed, running
 from spenders import PRICE, Spenders, Till
 from trunkline.embedded import EmbeddedServer
 from trunkline.errors import BudgetExceeded, Unavailable
 from trunkline_actors.claims import key_id
+from trunkline_events.connection import Connection
+from trunkline_events.subjects import STREAM
 from upstream import Upstream
 
 KEY = "tl-the-key-of-the-spenders"
@@ -49,12 +52,25 @@ async def upstream(till: Till) -> AsyncIterator[Upstream]:
         yield serving
 
 
-async def spend(url: str, folder: Path, till: Till, upstream: Upstream, size: Size, *, scopes: bool) -> None:
+Disturb = Callable[[], Awaitable[None]]
+
+
+async def spend(
+    url: str,
+    folder: Path,
+    till: Till,
+    upstream: Upstream,
+    size: Size,
+    *,
+    scopes: bool,
+    environ: Mapping[str, str] | None = None,
+    disturb: Disturb | None = None,
+) -> None:
     """Spend a budget of about a third of what is asked for, kill processes meanwhile, and check the books."""
     routers, providers, callers, kills = size
-    core = Role(url, folder, "core", "registry", "keeper")
-    victims = [Role(url, folder, f"router-{n}", "router") for n in range(routers)]
-    victims += [Role(url, folder, f"provider-{n}", "provider") for n in range(providers)]
+    core = Role(url, folder, "core", "registry", "keeper", environ=environ)
+    victims = [Role(url, folder, f"router-{n}", "router", environ=environ) for n in range(routers)]
+    victims += [Role(url, folder, f"provider-{n}", "provider", environ=environ) for n in range(providers)]
     async with running(core, *victims), trunkline.connect(url, key=KEY) as gw:
         await gw.providers.register(id="till", kind="openai-compatible", base_url=upstream.url)
         await gw.models.register(id="m", provider="till", price=PRICE)
@@ -70,6 +86,8 @@ async def spend(url: str, folder: Path, till: Till, upstream: Upstream, size: Si
         for _ in range(kills):
             await passed(draw.uniform(0.2, 1.2))
             await draw.choice(victims).again()
+        if disturb is not None:
+            await disturb()
         heard = await spenders.heard()
         recorded = await spenders.settled()
         told = Counter("served" if one is None else one.code for one in heard)
@@ -101,3 +119,32 @@ async def test_key_team_and_gateway_spend_theirs_and_no_more(
     server: EmbeddedServer, tmp_path: Path, till: Till, upstream: Upstream, size: Size
 ) -> None:
     await spend(server.url, tmp_path, till, upstream, size, scopes=True)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+@pytest.mark.filterwarnings("ignore:unclosed <StreamWriter:ResourceWarning")
+async def test_the_same_on_a_cluster_of_three_whose_leader_is_killed(
+    tmp_path: Path, till: Till, upstream: Upstream
+) -> None:
+    """Two gateways, and the leader killed under load: some seconds without acknowledgements, and the same books."""
+    async with cluster_of_three(tmp_path) as cluster:
+
+        async def kill_the_leader() -> None:
+            probe = await Connection.open(cluster.url, name="probe", timeout=10)
+            leader = await cluster.leader(probe, STREAM)
+            await probe.close()
+            cluster.kill(leader)
+            await passed(5.0)
+            cluster.start(leader)
+
+        await spend(
+            cluster.url,
+            tmp_path,
+            till,
+            upstream,
+            Size(2, 2, 500, 2),
+            scopes=True,
+            environ={"TRUNKLINE_REPLICAS": "3"},
+            disturb=kill_the_leader,
+        )

@@ -30,19 +30,17 @@ async def run(bench: Bench) -> None:
         cost = statistics.median([await bare(int(4_000 * bench.scale)) for _ in range(SLICES)])
         bench.add(Row(name="bare nats-py request/reply, both sides", rate=1e6 / cost, cpu_us=cost, ratio=1.0))
     async with gateway("process") as (url, pid):
-        await _plain(bench, url, pid, "chat, process, no thread", IN_FLIGHT, 20_000)
-        await _plain(
-            bench, url, pid, "chat, process, 1,000 threads", IN_FLIGHT, 10_000, thread=lambda i: f"t{i % 1000}"
-        )
-        await _plain(bench, url, pid, "chat, process, with request ids", IN_FLIGHT, 5_000, request=lambda i: f"r{i}")
-        await _plain(bench, url, pid, "chat, process, no thread", 256, 10_000)
-        await _plain(bench, url, pid, "chat, process, one in flight", 1, 3_000)
+        await plain(bench, url, pid, "chat, process, no thread", IN_FLIGHT, 20_000)
+        await plain(bench, url, pid, "chat, process, 1,000 threads", IN_FLIGHT, 10_000, thread=lambda i: f"t{i % 1000}")
+        await plain(bench, url, pid, "chat, process, with request ids", IN_FLIGHT, 5_000, request=lambda i: f"r{i}")
+        await plain(bench, url, pid, "chat, process, no thread", 256, 10_000)
+        await plain(bench, url, pid, "chat, process, one in flight", 1, 3_000)
         await _streams(bench, url, pid, "stream of 50 chunks, process", 1_000)
     async with gateway("always") as (url, pid):
-        await _plain(bench, url, pid, "chat, always, no thread", IN_FLIGHT, 5_000)
-        await _plain(bench, url, pid, "chat, always, distinct threads", IN_FLIGHT, 5_000, thread=lambda i: f"t{i}")
-        await _plain(bench, url, pid, "chat, always, no thread", 256, 5_000)
-        await _plain(bench, url, pid, "chat, always, one in flight", 1, 1_000)
+        await plain(bench, url, pid, "chat, always, no thread", IN_FLIGHT, 5_000)
+        await plain(bench, url, pid, "chat, always, distinct threads", IN_FLIGHT, 5_000, thread=lambda i: f"t{i}")
+        await plain(bench, url, pid, "chat, always, no thread", 256, 5_000)
+        await plain(bench, url, pid, "chat, always, one in flight", 1, 1_000)
         await _streams(bench, url, pid, "stream of 50 chunks, always", 500)
 
 
@@ -81,7 +79,7 @@ async def _bare(url: str) -> AsyncIterator[Callable[[int], Awaitable[float]]]:
 
     await answerer.subscribe("bare", cb=answer)
     await answerer.flush()
-    body = _body(stream=False)
+    body = _body()
 
     async def ask(_number: int) -> None:
         await asker.request("bare", body, timeout=10)
@@ -97,7 +95,7 @@ async def _bare(url: str) -> AsyncIterator[Callable[[int], Awaitable[float]]]:
     await answerer.close()
 
 
-async def _plain(
+async def plain(
     bench: Bench,
     url: str,
     pid: int,
@@ -105,14 +103,17 @@ async def _plain(
     in_flight: int,
     count: int,
     *,
+    model: str = "bench",
     thread: Callable[[int], str] | None = None,
     request: Callable[[int], str] | None = None,
-) -> None:
+    key: str | None = None,
+) -> float:
+    """Chats that are not streamed, so many at once: a row, and the CPU microseconds each took the gateway's process."""
     connection = await Connection.open(url, name="bench")
-    body = _body(stream=False)
+    body = _body(model)
 
     async def ask(number: int) -> None:
-        fields = {}
+        fields = {headers.KEY: key} if key else {}
         if thread:
             fields[headers.THREAD] = thread(number)
         if request:
@@ -122,13 +123,14 @@ async def _plain(
             raise RuntimeError(f"not an answer: {message.data!r}")
 
     await load(ask, max(20, count // 20), in_flight, first=-count)
-    await _measure(bench, name, url, pid, ask, int(count * bench.scale), in_flight)
+    cost = await _measure(bench, name, url, pid, ask, int(count * bench.scale), in_flight)
     await connection.close()
+    return cost
 
 
 async def _streams(bench: Bench, url: str, pid: int, name: str, count: int) -> None:
     connection = await Connection.open(url, name="bench")
-    body = _body(stream=True)
+    body = _body("bench-stream", stream=True)
 
     async def ask(_number: int) -> None:
         done = asyncio.Event()
@@ -150,7 +152,7 @@ async def _streams(bench: Bench, url: str, pid: int, name: str, count: int) -> N
 
 async def _measure(
     bench: Bench, name: str, url: str, pid: int, ask: Callable[[int], Awaitable[None]], count: int, in_flight: int
-) -> None:
+) -> float:
     """Measure in slices, each beside a slice of the yardstick: the machine's moods then fall on both."""
     size = max(50, count // SLICES)
     costs: list[float] = []
@@ -180,12 +182,13 @@ async def _measure(
             note="" if cpu is None else f"one core: {1e6 / cpu:,.0f}/s",
         )
     )
+    return cpu or 0.0
 
 
-def _body(*, stream: bool) -> bytes:
+def _body(model: str = "bench", *, stream: bool = False) -> bytes:
     return msgspec.json.encode(
         {
-            "model": "bench-stream" if stream else "bench",
+            "model": model,
             "messages": [{"role": "user", "content": "What is the answer to everything?"}],
             "stream": stream,
         }
