@@ -65,6 +65,20 @@ async def test_a_gateway_runs_as_actor_and_is_used_as_client(address: str) -> No
         await host.stop()
 
 
+async def test_money_is_leased_and_waited_for_with_these_permissions(address: str) -> None:
+    host = await Host.start(f"nats://actor:a@{address}", ROLES)
+    try:
+        async with trunkline.connect(f"nats://client:c@{address}") as gw:
+            await gw.providers.register(id="scripted", kind="scripted")
+            await gw.models.register(id="echo", provider="scripted", price={"input": "1.00", "output": "4.00"})
+            await gw.threads.configure(thread_id="t", budget={"limit_usd": "0.1"})
+            await gw.budgets.set(scope="gateway", budget={"limit_usd": "1"})
+            chats = (gw.chat.create("echo", "hello", thread="t", max_tokens=20_000) for _ in range(8))
+            assert [answer.text for answer in await asyncio.gather(*chats)] == ["hello"] * 8
+    finally:
+        await host.stop()
+
+
 async def test_a_client_can_not_write_the_log(address: str) -> None:
     host = await Host.start(f"nats://actor:a@{address}", ROLES)
     connection = await Connection.open(f"nats://client:c@{address}", name="client")
