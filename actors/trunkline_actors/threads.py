@@ -8,6 +8,7 @@ from trunkline_events.envelope import RecordedEvent
 from trunkline_events.money import usd_from_nanos
 from trunkline_events.refusal import Refused
 from trunkline_events.thread import Books, ThreadEvent
+from trunkline_events.times import format_time
 from trunkline_projections.threads import books_of
 
 from trunkline_actors import money
@@ -16,6 +17,7 @@ from trunkline_actors.commands import Page, Reply, endpoint
 from trunkline_actors.micro import Endpoint, ServiceActor
 from trunkline_actors.runtime import Runtime
 from trunkline_actors.shell import Command
+from trunkline_actors.windows import resets_at
 
 
 class Configure(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -63,7 +65,7 @@ class ThreadsActor(ServiceActor):
             return decided
         assert decided is not None
         books = books_of(cast("ThreadEvent", decided.event), decided.sequence)
-        return _shown(given.thread_id, books, decided.sequence)
+        return _shown(given.thread_id, books, decided.sequence, self._runtime.clock())
 
     async def _get(self, given: ThreadId, delivery: Delivery) -> Reply:
         recorded = await self._runtime.log.last("thread", given.thread_id)
@@ -86,17 +88,23 @@ class ThreadsActor(ServiceActor):
         }
 
     def _show(self, recorded: RecordedEvent) -> dict[str, Any]:
-        books = money.turn(books_of(cast("ThreadEvent", recorded.body), recorded.sequence), self._runtime.clock())
-        return _shown(recorded.aggregate, books, recorded.sequence)
+        books = books_of(cast("ThreadEvent", recorded.body), recorded.sequence)
+        return _shown(recorded.aggregate, books, recorded.sequence, self._runtime.clock())
 
 
-def _shown(thread: str, books: Books, sequence: int) -> dict[str, Any]:
+def _shown(thread: str, books: Books, sequence: int, now: float) -> dict[str, Any]:
+    """A thread's books as commands show them, their window turned to now."""
+    books = money.turn(books, now)
+    reset = resets_at(books.window, now, books.zone)
     return {
         "thread_id": thread,
         "limit_usd": None if books.limit_nanos is None else usd_from_nanos(books.limit_nanos),
         "window": books.window,
+        "time_zone": books.zone,
+        "warn_at": books.warn_at,
         "settled_usd": usd_from_nanos(books.settled_nanos),
         "reserved_usd": usd_from_nanos(books.reserved_nanos),
+        "resets_at": None if reset is None else format_time(reset),
         "open": sorted({attempt.request_id for attempt in books.open.values()}),
         "tokens": books.tokens,
         "seq": sequence,

@@ -1,7 +1,7 @@
-"""The gateway as it was at one position of the log: registry, breakers and the books of threads.
+"""The gateway as it was at one position of the log: registry, breakers, budgets and the books of threads.
 
-Registry and breakers are folded from their events, which are few; a thread's books are in its last event.
-Routing policies will join them when the log has some.
+Registry and breakers are folded from their events, which are few; the books of a budget or a thread, which have many,
+are in its last event. Routing policies will join them when the log has some.
 """
 
 from collections.abc import Callable
@@ -10,17 +10,26 @@ from typing import Any, cast
 import msgspec
 from msgspec import Struct, field
 from trunkline_events import subjects
+from trunkline_events.budget import BudgetFact, ScopeBooks
 from trunkline_events.envelope import RecordedEvent, Unknown
 from trunkline_events.money import usd_from_nanos
 from trunkline_events.registry import Model, Provider
 from trunkline_events.thread import Books, ThreadEvent
 
+from trunkline_projections import budgets, circuits, models
+from trunkline_projections.budgets import Budget
 from trunkline_projections.circuits import CLOSED, Circuit
 from trunkline_projections.folds import GATEWAY, Gateway
 from trunkline_projections.threads import books_of
 
+FOLDED = (*models.CATEGORIES, *circuits.CATEGORIES)
+"""The categories whose every event counts; of the others the last event of each aggregate says it all."""
+
 Turn = Callable[[Books, float], Books]
 """(books, now): the books with their window turned to `now`, as whoever serves a request would read them."""
+
+TurnScope = Callable[[ScopeBooks, float], ScopeBooks]
+"""The same for the books of a budget above threads."""
 
 
 class Thread(Struct, frozen=True, kw_only=True):
@@ -34,8 +43,9 @@ class State(Struct, frozen=True, kw_only=True):
     """What was so when the event at `sequence` was the last one; `time` is Unix time, by which windows were turned.
 
     Every mapping is in the order of its ids. `circuits` has a breaker for each instance that was registered and for
-    each that ever had one. `more` is the id after which further threads follow, None where these were the last.
-    `unknown` holds the sequences of events that this version can't read: what they changed is missing here.
+    each that ever had one; `budgets`, by scope, has all that were ever set. `more` is the id after which further
+    threads follow, None where these were the last. `unknown` holds the sequences of events that this version can't
+    read: what they changed is missing here.
     """
 
     sequence: int
@@ -43,6 +53,7 @@ class State(Struct, frozen=True, kw_only=True):
     models: dict[str, Model] = field(default_factory=dict)
     providers: dict[str, Provider] = field(default_factory=dict)
     circuits: dict[str, Circuit] = field(default_factory=dict)
+    budgets: dict[str, Budget] = field(default_factory=dict)
     threads: dict[str, Thread] = field(default_factory=dict)
     more: str | None = None
     unknown: list[int] = field(default_factory=list)
@@ -51,9 +62,11 @@ class State(Struct, frozen=True, kw_only=True):
 class Builder:
     """Takes the events of one position in, in any order of categories, and makes the state of them."""
 
-    def __init__(self, sequence: int, time: float, turn: Turn) -> None:
-        self._sequence, self._time, self._turn = sequence, time, turn
+    def __init__(self, sequence: int, time: float, turn: Turn, turn_scope: TurnScope) -> None:
+        self._sequence, self._time = sequence, time
+        self._turn, self._turn_scope = turn, turn_scope
         self._gateway = Gateway()
+        self._budgets: dict[str, Budget] = {}
         self._threads: dict[str, Thread] = {}
         self._unknown: list[int] = []
         self._last = ""
@@ -67,6 +80,14 @@ class Builder:
             self._unknown.append(event.sequence)
         else:
             self._gateway = GATEWAY.step(self._gateway, event)
+
+    def was_last_of_its_budget(self, event: RecordedEvent) -> None:
+        """The last event of a budget above threads, budgets in the order of their scopes."""
+        if isinstance(event.body, Unknown):
+            self._unknown.append(event.sequence)
+        else:
+            books = budgets.books_of(cast("BudgetFact", event.body))
+            self._budgets[event.aggregate] = Budget(books=self._turn_scope(books, self._time), sequence=event.sequence)
 
     def was_last_of_its_thread(self, event: RecordedEvent, limit: int | None = None) -> bool:
         """The last event of a thread, threads in the order of their ids; False where `limit` of them were taken.
@@ -88,13 +109,14 @@ class Builder:
 
     def state(self) -> State:
         """What it all came to."""
-        registry, circuits = self._gateway.registry, self._gateway.circuits
+        registry, breakers = self._gateway.registry, self._gateway.circuits
         return State(
             sequence=self._sequence,
             time=self._time,
             models=dict(sorted(registry.models.items())),
             providers=dict(sorted(registry.providers.items())),
-            circuits={name: circuits.get(name, CLOSED) for name in sorted({*registry.providers, *circuits})},
+            circuits={name: breakers.get(name, CLOSED) for name in sorted({*registry.providers, *breakers})},
+            budgets=self._budgets,
             threads=self._threads,
             more=self._more,
             unknown=sorted(self._unknown),
@@ -102,11 +124,15 @@ class Builder:
 
 
 def shown(state: State) -> dict[str, Any]:
-    """The state with the names and units of the commands that list models, providers, circuits and threads."""
+    """The state with the names and units of the commands that list models, providers, circuits, budgets and threads.
+
+    When a window ends is not in it: that was so already, and follows from the window and its zone.
+    """
     return {
         "models": [msgspec.to_builtins(model) for model in state.models.values()],
         "providers": [msgspec.to_builtins(provider) for provider in state.providers.values()],
         "circuits": [_circuit(name, circuit) for name, circuit in state.circuits.items()],
+        "budgets": [_budget(scope, budget) for scope, budget in state.budgets.items()],
         "threads": [_thread(name, thread) for name, thread in state.threads.items()],
         "after": state.more,
         "unknown": state.unknown,
@@ -123,14 +149,33 @@ def _circuit(name: str, circuit: Circuit) -> dict[str, Any]:
     }
 
 
+def _money(books: Books | ScopeBooks) -> dict[str, Any]:
+    return {
+        "limit_usd": None if books.limit_nanos is None else usd_from_nanos(books.limit_nanos),
+        "window": books.window,
+        "time_zone": books.zone,
+        "warn_at": books.warn_at,
+        "settled_usd": usd_from_nanos(books.settled_nanos),
+        "reserved_usd": usd_from_nanos(books.reserved_nanos),
+    }
+
+
+def _budget(scope: str, budget: Budget) -> dict[str, Any]:
+    books = budget.books
+    return {
+        "scope": scope,
+        **_money(books),
+        "team": books.team,
+        "holders": sorted({one.holder for one in books.slices.values()}),
+        "seq": budget.sequence,
+    }
+
+
 def _thread(name: str, thread: Thread) -> dict[str, Any]:
     books = thread.books
     return {
         "thread_id": name,
-        "limit_usd": None if books.limit_nanos is None else usd_from_nanos(books.limit_nanos),
-        "window": books.window,
-        "settled_usd": usd_from_nanos(books.settled_nanos),
-        "reserved_usd": usd_from_nanos(books.reserved_nanos),
+        **_money(books),
         "open": sorted({attempt.request_id for attempt in books.open.values()}),
         "tokens": msgspec.to_builtins(books.tokens),
         "seq": thread.sequence,

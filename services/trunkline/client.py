@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import nats.errors
 import nats.js.errors
-from trunkline_actors import money
+from trunkline_actors import money, slices
 from trunkline_events import headers, subjects
 from trunkline_events.connection import Connection, Unreachable
 from trunkline_events.envelope import RecordedEvent
@@ -16,8 +16,7 @@ from trunkline_events.jetstream import JetStreamLog
 from trunkline_events.log import LogError, Scope
 from trunkline_events.reading import events_of
 from trunkline_events.times import format_time
-from trunkline_projections.as_of import Builder, State
-from trunkline_projections.folds import GATEWAY
+from trunkline_projections.as_of import FOLDED, Builder, State
 
 from trunkline import errors
 from trunkline.chat import Chat, Embeddings
@@ -117,7 +116,7 @@ class Gateway:
         limit: int = 100,
         after: str = "",
     ) -> State:
-        """The gateway as it was: registry, breakers and the books of threads.
+        """The gateway as it was: registry, breakers, budgets and the books of threads.
 
         `at` is an int for the sequence of the last event that counts, a float for a Unix time, None for now; by time
         counts what was stored by then (`Log.position_at`). `threads` asks for these and no others, else there are
@@ -128,12 +127,15 @@ class Gateway:
         seen: set[str] = set()
         try:
             sequence, moment = await _position(log, at)
-            builder = Builder(sequence, moment, money.turn)
-            async with aclosing(log.read(scope=Scope(GATEWAY.categories))) as happened:
+            builder = Builder(sequence, moment, money.turn, slices.turn)
+            async with aclosing(log.read(scope=Scope(FOLDED))) as happened:
                 async for event in happened:
                     if event.sequence > sequence:
                         break
                     builder.happened(event)
+            async with aclosing(log.last_of_each("budget", sequence)) as budgets:
+                async for event in budgets:
+                    builder.was_last_of_its_budget(event)
             last = log.last_of_each("thread", sequence, only=threads, after="" if threads else after)
             async with aclosing(last) as lasts:
                 async for event in lasts:

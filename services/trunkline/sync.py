@@ -133,6 +133,7 @@ class Gateway:
         self.models = Commands(loop, gateway.models)
         self.providers = Commands(loop, gateway.providers)
         self.threads = Commands(loop, gateway.threads)
+        self.budgets = Commands(loop, gateway.budgets)
 
     def command(
         self, subject: str, arguments: dict[str, Any], timeout: float = client.COMMAND_TIMEOUT

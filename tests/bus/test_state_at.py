@@ -12,11 +12,15 @@ from typing import Any, cast
 import pytest
 import trunkline
 from cluster import NAMES, cluster_of_three
+from given import new
 from logs import an_event, append
 from nats.aio.client import Msg
 from trunkline.client import Gateway
 from trunkline.errors import InvalidRequest, NotFound, Unavailable
+from trunkline_actors.claims import key_id
+from trunkline_actors.windows import period_of
 from trunkline_events import direct
+from trunkline_events.budget import BudgetFact, BudgetSettled
 from trunkline_events.connection import Connection
 from trunkline_events.direct import DirectGet
 from trunkline_events.envelope import RecordedEvent
@@ -25,6 +29,8 @@ from trunkline_events.log import LogMissing, LogUnavailable
 from trunkline_events.subjects import STREAM
 from trunkline_events.thread import ThreadFact
 from trunkline_projections.as_of import State
+from trunkline_projections.budgets import Budgets
+from trunkline_projections.budgets import evolve as evolve_budgets
 from trunkline_projections.folds import GATEWAY
 from trunkline_projections.folds import Gateway as Decided
 from trunkline_projections.threads import ThreadHistory, evolve
@@ -64,6 +70,50 @@ async def test_the_state_at_any_event_follows_from_the_events_up_to_it(gw: Gatew
     now = await gw.state_at()
     assert now.sequence == len(events)
     assert {name: one.books.open for name, one in now.threads.items()} == {name: {} for name in threads}
+
+
+async def test_budgets_at_any_event_are_those_that_their_events_up_to_it_tell(gw: Gateway, bus_url: str) -> None:
+    scope = f"key:{key_id('tl-k')}"
+    await gw.budgets.set(scope="gateway", budget={"limit_usd": "1"})
+    await gw.budgets.set(scope="team:a", budget={"limit_usd": "0.5"})
+    await gw.budgets.set(scope=scope, budget={"limit_usd": "0.25"}, team="a")
+    async with trunkline.connect(bus_url, key="tl-k") as keyed:
+        await asyncio.gather(*(keyed.chat.create("echo", f"hi {n}", max_tokens=100) for n in range(8)))
+    await gw.budgets.set(scope="team:a", budget={})
+    events = await history(gw)
+    reserved = 0
+    for sequence in range(6, len(events) + 1):
+        budgets: Budgets = {}
+        for event in events[:sequence]:
+            if event.category == "budget":
+                budgets = evolve_budgets(budgets, cast("BudgetFact", event.body), event.sequence, event.aggregate)
+        then = await gw.state_at(sequence, limit=0)
+        assert then.budgets == budgets
+        assert list(then.budgets) == sorted(budgets)
+        reserved += sum(one.books.reserved_nanos for one in then.budgets.values())
+    assert reserved, "some moment was while slices were out"
+
+
+async def test_a_window_that_ended_is_turned_to_the_time_that_was_asked_for(
+    gw: Gateway, connection: Connection
+) -> None:
+    """The event is of yesterday; by the time it was stored, its window was over."""
+    yesterday = time.time() - 86_400
+    spent = BudgetSettled(
+        slice="s",
+        spent_nanos=5,
+        returned_nanos=0,
+        limit_nanos=9,
+        window="day",
+        period=period_of("day", yesterday),
+        settled_nanos=5,
+    )
+    log = await JetStreamLog.open(connection)
+    last = await log.append(new(spent, "gateway", "budget", time=yesterday))
+    await log.close()
+    # A sequence is looked at by the time its event shows, a time by itself.
+    assert (await gw.state_at(last.sequence)).budgets["gateway"].books.settled_nanos == 5
+    assert (await gw.state_at(time.time())).budgets["gateway"].books.settled_nanos == 0
 
 
 async def test_a_time_means_what_was_stored_by_then(gw: Gateway) -> None:

@@ -6,12 +6,14 @@ import pytest
 from given import NOON, a_model, a_provider, recorded
 from msgspec import structs
 from trunkline.cli.progress import REDRAW_EVERY, Progress
-from trunkline_actors import money
+from trunkline_actors import money, slices
+from trunkline_events.budget import BudgetReserved, BudgetSet, ScopeBooks, Slice
 from trunkline_events.circuit import CallFailed, Opened
 from trunkline_events.envelope import RecordedEvent, Unknown
 from trunkline_events.registry import ModelDisabled, ModelRegistered, ProviderRegistered, ProviderRemoved
 from trunkline_events.thread import Books, ThreadConfigured
 from trunkline_projections.as_of import Builder, State, Thread, shown
+from trunkline_projections.budgets import Budget
 from trunkline_projections.circuits import CLOSED, Circuit
 
 HISTORY = [
@@ -38,8 +40,12 @@ def unturned(books: Books, _now: float) -> Books:
     return books
 
 
+def unturned_scope(books: ScopeBooks, _now: float) -> ScopeBooks:
+    return books
+
+
 def state_after(sequence: int, *lasts: RecordedEvent, limit: int | None = None) -> State:
-    builder = Builder(sequence, NOON, unturned)
+    builder = Builder(sequence, NOON, unturned, unturned_scope)
     for event in HISTORY:
         builder.happened(event)
     for event in lasts:
@@ -97,7 +103,7 @@ def test_a_page_goes_on_behind_a_thread_that_can_not_be_read() -> None:
 
 
 def test_what_this_version_does_not_know_is_named() -> None:
-    builder = Builder(4, NOON, unturned)
+    builder = Builder(4, NOON, unturned, unturned_scope)
     for event in (HISTORY[0], unread(HISTORY[3]), unread(HISTORY[6])):
         builder.happened(event)
     assert builder.state().unknown == [4], "what came later was not asked for"
@@ -105,14 +111,61 @@ def test_what_this_version_does_not_know_is_named() -> None:
 
 def test_a_window_that_had_ended_by_then_is_turned() -> None:
     for then, settled in ((NOON, 5), (NOON + 86_400, 0)):
-        builder = Builder(9, then, money.turn)
+        builder = Builder(9, then, money.turn, slices.turn)
         builder.was_last_of_its_thread(books("a", 9, settled_nanos=5, window="day", period="2026-11-21"))
         assert builder.state().threads["a"].books.settled_nanos == settled
 
 
+HELD = {"s": Slice(holder="router-1", period="2026-11-21", granted_nanos=7, spent_nanos=2)}
+
+
+def a_budget(**more: object) -> BudgetReserved:
+    given = {"limit_nanos": 10, "window": "day", "zone": "Asia/Tokyo", "period": "2026-11-21", "slices": HELD, **more}
+    return BudgetReserved(slice="s", amount_nanos=7, settled_nanos=2, reserved_nanos=5, **given)  # type: ignore[arg-type]
+
+
+def test_budgets_have_the_books_of_their_last_event_with_the_window_of_that_time() -> None:
+    """Midnight in Tokyo is at three in the afternoon."""
+    last = recorded(a_budget(), 9, "gateway", "budget")
+    for then, settled, reserved in ((NOON, 2, 5), (NOON + 3 * 3600 - 1, 2, 5), (NOON + 3 * 3600, 0, 0)):
+        builder = Builder(9, then, money.turn, slices.turn)
+        builder.was_last_of_its_budget(last)
+        found = builder.state().budgets["gateway"]
+        assert (found.books.settled_nanos, found.books.reserved_nanos, found.sequence) == (settled, reserved, 9)
+        assert found.books.slices == HELD, "who holds some still does"
+
+
+def test_a_budget_that_can_not_be_read_is_named() -> None:
+    builder = Builder(12, NOON, unturned, unturned_scope)
+    builder.was_last_of_its_budget(unread(recorded(a_budget(), 9, "gateway", "budget")))
+    builder.was_last_of_its_budget(recorded(BudgetSet(request_id="r", limit_nanos=3), 10, "team:a", "budget"))
+    state = builder.state()
+    assert state.budgets == {"team:a": Budget(books=ScopeBooks(limit_nanos=3), sequence=10)}
+    assert state.unknown == [9]
+
+
+def test_budgets_are_shown_as_the_commands_show_them() -> None:
+    builder = Builder(9, NOON, money.turn, slices.turn)
+    builder.was_last_of_its_budget(recorded(a_budget(team="a", warn_at=0.5), 9, "key:k", "budget"))
+    assert shown(builder.state())["budgets"] == [
+        {
+            "scope": "key:k",
+            "limit_usd": "0.00000001",
+            "window": "day",
+            "time_zone": "Asia/Tokyo",
+            "warn_at": 0.5,
+            "settled_usd": "0.000000002",
+            "reserved_usd": "0.000000005",
+            "team": "a",
+            "holders": ["router-1"],
+            "seq": 9,
+        }
+    ]
+
+
 def test_the_state_is_shown_as_the_commands_show_it() -> None:
-    told = shown(state_after(7, books("a", 7, limit_nanos=500_000_000, settled_nanos=1)))
-    assert list(told) == ["models", "providers", "circuits", "threads", "after", "unknown"]
+    told = shown(state_after(7, books("a", 7, limit_nanos=500_000_000, settled_nanos=1, warn_at=0.8)))
+    assert list(told) == ["models", "providers", "circuits", "budgets", "threads", "after", "unknown"]
     assert told["circuits"][0] == {
         "provider": "p",
         "state": "open",
@@ -122,6 +175,7 @@ def test_the_state_is_shown_as_the_commands_show_it() -> None:
     }
     (thread,) = told["threads"]
     assert (thread["limit_usd"], thread["settled_usd"], thread["open"]) == ("0.5", "0.000000001", [])
+    assert (thread["window"], thread["time_zone"], thread["warn_at"]) == ("none", "UTC", 0.8)
     assert told["models"][0]["status"] == "disabled"
 
 

@@ -17,6 +17,8 @@ from trunkline_events.connection import Connection
 
 pytest_plugins = ["gateway", "console"]
 
+SECTIONS = ["models", "providers", "circuits", "budgets", "threads"]
+
 # Events 1 to 5 of the fixture: a provider and its models echo, tokens, slow and fails.
 
 
@@ -25,7 +27,7 @@ async def test_the_state_is_shown_as_it_was(trunkline: Trunkline, gw: Gateway) -
     await gw.chat.create("echo", "hello", thread="t1")
     await gw.models.disable(id="echo")
     then = (await trunkline("audit", "state", "--at", "7", "--json")).json
-    assert list(then) == ["seq", "time", "models", "providers", "circuits", "threads", "after", "unknown"]
+    assert list(then) == ["seq", "time", *SECTIONS, "after", "unknown"]
     assert then["seq"] == 7
     assert {model["id"]: model["status"] for model in then["models"]}["echo"] == "enabled"
     assert then["circuits"] == [
@@ -47,9 +49,30 @@ async def test_a_time_is_taken_as_well_as_a_sequence(trunkline: Trunkline, gw: G
     assert (await trunkline("audit", "state", "--at", "0s", "--json")).json["seq"] == 6
 
 
+async def test_budgets_are_shown_as_they_were(trunkline: Trunkline, gw: Gateway) -> None:
+    await gw.budgets.set(scope="gateway", budget={"limit_usd": "1", "window": "day", "warn_at": 0.5})
+    await gw.budgets.set(scope="gateway", budget={"limit_usd": "2"})
+    before, after = await asyncio.gather(*(trunkline("audit", "state", "--at", at, "--json") for at in "67"))
+    [then], [now] = before.json["budgets"], after.json["budgets"]
+    assert then == {
+        "scope": "gateway",
+        "limit_usd": "1",
+        "window": "day",
+        "time_zone": "UTC",
+        "warn_at": 0.5,
+        "settled_usd": "0",
+        "reserved_usd": "0",
+        "team": None,
+        "holders": [],
+        "seq": 6,
+    }
+    assert (now["limit_usd"], now["window"], now["warn_at"], now["seq"]) == ("2", "none", None, 7)
+
+
 async def test_each_line_in_a_pipe_says_what_it_is_of(trunkline: Trunkline, gw: Gateway) -> None:
     await gw.threads.configure(thread_id="t1", budget={"limit_usd": "0.5", "window": "day"})
-    done = await trunkline("audit", "state", "--at", "6")
+    await gw.budgets.set(scope="team:a", budget={"limit_usd": "5", "window": "month", "time_zone": "Europe/Berlin"})
+    done = await trunkline("audit", "state", "--at", "7")
     lines = [line.split("\t") for line in done.out.splitlines()]
     assert [line[:2] for line in lines] == [
         ["models", "echo"],
@@ -58,21 +81,23 @@ async def test_each_line_in_a_pipe_says_what_it_is_of(trunkline: Trunkline, gw: 
         ["models", "tokens"],
         ["providers", "scripted"],
         ["circuits", "scripted"],
+        ["budgets", "team:a"],
         ["threads", "t1"],
     ]
     assert lines[0][2:] == ["scripted", "echo", "1", "enabled", "1.00/4.00", "-"]
+    assert lines[-2][2:] == ["5", "month", "Europe/Berlin", "0", "0", "-", "-", "7"]
     assert lines[-1][2:] == ["0.5", "day", "0", "0", "-", "0 in, 0 out", "6"]
-    assert done.err.startswith("the state after event 6, at 20")
+    assert done.err.startswith("the state after event 7, at 20")
 
 
 async def test_the_state_is_tables_on_a_terminal(gw: Gateway, bus_url: str, tmp_path: Path) -> None:
     shown = await on_terminal("audit", "state", "--at", "2", cwd=tmp_path, TRUNKLINE_NATS=bus_url, NO_COLOR="1")
     said, *sections = [part.splitlines() for part in shown.replace("\r\n", "\n").split("\n\n")]
     assert said[0].startswith("the state after event 2, at ")
-    assert [section[0] for section in sections] == ["models", "providers", "circuits", "threads"]
+    assert [section[0] for section in sections] == SECTIONS
     assert sections[0][1].split() == ["id", "provider", "upstream", "version", "status", "price", "tags"]
     assert sections[0][2].split() == ["echo", "scripted", "echo", "1", "enabled", "1.00/4.00", "-"]
-    assert sections[3] == ["threads", "none"]
+    assert sections[3:] == [["budgets", "none"], ["threads", "none"]]
     assert "\x1b" not in shown
 
 

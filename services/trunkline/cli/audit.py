@@ -19,6 +19,7 @@ _SECTIONS = {
     "models": ("id", "provider", "upstream", "version", "status", "price", "tags"),
     "providers": ("id", "kind", "base_url", "local", "secret", "max_concurrency"),
     "circuits": ("provider", "state", "failures", "opened_at", "retry_at"),
+    "budgets": ("scope", "limit_usd", "window", "time_zone", "settled_usd", "reserved_usd", "team", "holders", "seq"),
     "threads": ("thread_id", "limit_usd", "window", "settled_usd", "reserved_usd", "open", "tokens", "seq"),
 }
 

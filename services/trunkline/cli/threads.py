@@ -3,6 +3,7 @@
 import argparse
 from typing import Any
 
+from trunkline.cli.budgets import budget, terms
 from trunkline.cli.output import emit, fields, say, show, table
 from trunkline.cli.session import with_gateway
 from trunkline.client import Gateway
@@ -28,8 +29,7 @@ def _arguments(args: argparse.Namespace) -> dict[str, Any]:
         return {name: value for name, value in given.items() if value is not None}
     if args.verb == "get":
         return {"thread_id": args.id}
-    budget = {"limit_usd": args.limit, "window": args.window or "none"}
-    return {"thread_id": args.id, "budget": budget, "reason": args.reason}
+    return {"thread_id": args.id, "budget": budget(args), "reason": args.reason}
 
 
 def _print(verb: str, reply: dict[str, Any], *, as_json: bool) -> None:
@@ -42,9 +42,7 @@ def _print(verb: str, reply: dict[str, Any], *, as_json: bool) -> None:
     elif verb == "get":
         fields({name: _shown(name, value) for name, value in reply.items() if name != "ok"})
     else:
-        limit = "no limit" if reply["limit_usd"] is None else f"${reply['limit_usd']}"
-        window = "" if reply["window"] == "none" else f" a {reply['window']}"
-        show(f"{reply['thread_id']} configured: {limit}{window} (event {reply['seq']})")
+        show(f"{reply['thread_id']} configured: {terms(reply)} (event {reply['seq']})")
 
 
 def _shown(name: str, value: Any) -> Any:

@@ -1,0 +1,128 @@
+"""The verbs about models, providers, threads and budgets: what is changed and listed by name."""
+
+import argparse
+
+from trunkline.cli.flags import (
+    Verbs,
+    add_client,
+    add_entry,
+    add_group,
+    add_json,
+    add_many,
+    add_page,
+    add_reason,
+    add_verb,
+)
+
+_SCOPE = "gateway, team:NAME, or key:ID as `trunkline budgets key-id` prints it"
+
+
+def add_nouns(verbs: Verbs) -> None:
+    """Add all of them."""
+    _add_models(verbs)
+    _add_providers(verbs)
+    _add_threads(verbs)
+    _add_budgets(verbs)
+
+
+def _add_models(verbs: Verbs) -> None:
+    models = add_group(verbs, "models", "registry", "register, change and list models")
+    for verb, text in (
+        ("register", "register a model"),
+        ("update", "change what is named, leave the rest"),
+    ):
+        parser = add_entry(models, verb, text)
+        parser.add_argument("--provider", metavar="P", required=verb == "register", help="the instance that serves it")
+        parser.add_argument("--upstream", metavar="U", help="the provider's own name of it (default: ID)")
+        parser.add_argument("--version", metavar="V", help="a name for this version of it")
+        for name in ("input", "output", "cached-input"):
+            parser.add_argument(f"--price-{name}", metavar="USD", help="US dollars a million tokens")
+        parser.add_argument("--context-window", metavar="N", type=int, help="tokens")
+        parser.add_argument("--max-output", metavar="N", type=int, help="tokens")
+        add_many(parser, "--capability", "NAME[=SCORE]", "what it is good at, 0 to 1 (default 1)")
+        add_many(parser, "--feature", "F", "tools, vision, json_schema, thinking, embeddings")
+        add_many(parser, "--tag", "T", "a tag")
+        add_reason(parser)
+    for verb, text in (
+        ("enable", "route to it again"),
+        ("disable", "route to it no more, for now"),
+        ("retire", "route to it no more, for good"),
+        ("remove", "forget it"),
+    ):
+        add_reason(add_entry(models, verb, text))
+    add_entry(models, "get", "show one")
+    listing = add_page(models)
+    for name in ("provider", "status", "capability", "tag"):
+        listing.add_argument(f"--{name}", metavar=name[0].upper(), help=f"only those with this {name}")
+
+
+def _add_providers(verbs: Verbs) -> None:
+    providers = add_group(verbs, "providers", "registry", "register, change, check and list provider instances")
+    for verb, text in (
+        ("register", "register a provider instance"),
+        ("update", "change what is named, leave the rest"),
+    ):
+        parser = add_entry(providers, verb, text)
+        parser.add_argument("--kind", metavar="K", required=verb == "register", help="openai, scripted, …")
+        parser.add_argument("--base-url", metavar="U", help="where it answers, where that isn't the kind's own address")
+        parser.add_argument(
+            "--secret", metavar="env:NAME", help="names the variable with its key; never the key itself"
+        )
+        parser.add_argument("--local", action=argparse.BooleanOptionalAction, help="costs nothing, keeps data here")
+        parser.add_argument("--max-concurrency", metavar="N", type=int, help="calls under way at once")
+        parser.add_argument("--timeout", metavar="SECONDS", type=float, help="for one call (default 60)")
+        add_many(parser, "--header", "NAME=VALUE", "sent with every call; never a secret, since the log keeps it")
+        add_reason(parser)
+    add_reason(add_entry(providers, "remove", "forget it"))
+    add_entry(providers, "get", "show one")
+    add_entry(providers, "check", "ask whether it serves and its upstream answers")
+    add_page(providers)
+
+
+def _add_threads(verbs: Verbs) -> None:
+    threads = add_group(verbs, "threads", "threads", "set and show the budgets of threads")
+    configure = add_entry(threads, "configure", "set a thread's budget, as a whole: what isn't given is no limit")
+    _budget(configure)
+    add_entry(threads, "get", "show its books")
+    add_page(threads)
+    text = "list attempts that were lost with their process, and what they were settled at"
+    orphans = add_client(threads.verbs, "orphans", "orphans:run", text)
+    orphans.add_argument("--since", metavar="TIME", default="7d", help="RFC 3339, or 10m, 2h, 1d ago (default 7d)")
+    orphans.add_argument("--thread", metavar="T", help="only those of this thread; - for requests without one")
+
+
+def _add_budgets(verbs: Verbs) -> None:
+    budgets = add_group(verbs, "budgets", "budgets", "set and show the budgets of API keys, teams and the gateway")
+    text = "set a budget, as a whole: what isn't given is no limit, no window, no warning, no team"
+    setting = add_client(budgets.verbs, "set", "budgets:run", text)
+    setting.add_argument("scope", metavar="SCOPE", help=_SCOPE)
+    _budget(setting)
+    setting.add_argument("--team", metavar="T", help="whose budget a key's requests must fit too")
+    showing = add_client(budgets.verbs, "get", "budgets:run", "show its books")
+    showing.add_argument("scope", metavar="SCOPE", help=_SCOPE)
+    add_page(budgets)
+    text = "print what the API key in TRUNKLINE_KEY goes by in scopes and events; never the key"
+    naming = add_verb(budgets.verbs, "key-id", "budgets:run_key_id", text)
+    naming.add_argument("--stdin", action="store_true", help="a key on stdin instead, also where TRUNKLINE_KEY is set")
+    add_json(naming)
+
+
+def _budget(parser: argparse.ArgumentParser) -> None:
+    """The flags of a budget, of whomever."""
+    parser.add_argument("--limit", metavar="USD", help="what it may cost in each window (default: no limit)")
+    parser.add_argument("--window", choices=["none", "day", "month"], help="when spending starts anew (default: never)")
+    parser.add_argument("--time-zone", metavar="ZONE", help="whose midnight that is, like Europe/Berlin (default UTC)")
+    parser.add_argument(
+        "--warn-at", metavar="SHARE", type=_share, help="tell by an event that so much is spent, like 0.8"
+    )
+    add_reason(parser)
+
+
+def _share(text: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = 0.0
+    if not 0 < share <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no share of the limit; take one above 0 and at most 1, like 0.8")
+    return share
