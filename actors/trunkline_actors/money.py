@@ -46,9 +46,13 @@ class Waiting(Short, frozen=True, kw_only=True):
 
 
 class Underfunded(Short, frozen=True, kw_only=True):
-    """This process holds too little of it, and may lease more: `wanted_nanos` would do better than what is needed."""
+    """This process holds too little of it, and may lease more.
+
+    `wanted_nanos` would do better than what is needed; `floor_nanos` is the very least, once all else is spent.
+    """
 
     wanted_nanos: int
+    floor_nanos: int
 
 
 class Fund(Struct, frozen=True, kw_only=True):
@@ -149,28 +153,48 @@ def _granted(books: Books, command: Reserve, wanted: int, now: float) -> int | R
         least = min(least, max(granted, min(1, wanted))) if command.clamp else least
         if granted < least:
             return _over_own_limit(command.worst_case(least))
-    if books.limit_nanos is not None:
-        possible = books.limit_nanos - books.settled_nanos
-        affordable = command.affordable(possible - books.reserved_nanos)
-        if command.clamp:
+    useful = least
+    if command.clamp:
+        for possible in _possible(books, command.funds):
             least = min(least, max(command.affordable(possible), min(1, wanted)))
+    if books.limit_nanos is not None:
+        affordable = command.affordable(books.limit_nanos - books.settled_nanos - books.reserved_nanos)
         if affordable < least:
             return over_budget(books, command.worst_case(least), now)
         granted = min(granted, affordable)
     for fund in command.funds:
         affordable = command.affordable(fund.free_nanos)
-        if command.clamp:
-            least = min(least, max(command.affordable(fund.possible_nanos), min(1, wanted)))
         if affordable < least or (affordable < granted and fund.answer is None):
-            return fund.answer or Underfunded(
+            needed = command.worst_case(least)
+            if fund.answer is not None and not _takes_less(fund.answer, needed, command.worst_case(useful)):
+                return fund.answer
+            return Underfunded(
                 scope=fund.scope,
                 code="budget_exceeded",
                 message=f"this process holds too little of the budget {fund.scope}",
-                needed_nanos=command.worst_case(least),
+                needed_nanos=needed,
                 wanted_nanos=command.worst_case(granted),
+                floor_nanos=command.worst_case(min(1, wanted)) if command.clamp else needed,
             )
         granted = min(granted, affordable)
     return granted
+
+
+def _possible(books: Books, funds: tuple[Fund, ...]) -> list[int]:
+    """What each budget could give if everything reserved came back."""
+    own = [] if books.limit_nanos is None else [books.limit_nanos - books.settled_nanos]
+    return own + [fund.possible_nanos for fund in funds]
+
+
+def _takes_less(answer: Refused, needed: int, useful: int) -> bool:
+    """Whether an answer was for more than what is asked for now, and so says nothing of it.
+
+    It was for another candidate, or for this one before more was known to be spent. The latter waits as it was told,
+    and does not ask again for a little less: `useful` is what it takes while enough may come back.
+    """
+    if isinstance(answer, Exceeded):
+        return needed < answer.needed_nanos
+    return isinstance(answer, Waiting) and useful < answer.needed_nanos
 
 
 def _over_own_limit(needed: int) -> Refused:

@@ -28,8 +28,8 @@ class Purse(Struct, kw_only=True):
 
     @property
     def free_nanos(self) -> int:
-        """What is neither spent nor set aside."""
-        return self.granted_nanos - self.spent_nanos - self.reserved_nanos
+        """What is neither spent nor set aside. What cost too much is not paid again by what is granted next."""
+        return max(0, self.granted_nanos - self.spent_nanos) - self.reserved_nanos
 
     def take(self, attempt_id: str, nanos: int, now: float) -> None:
         """Set the worst case of an attempt aside."""

@@ -29,8 +29,9 @@ class Lease(Struct, frozen=True, kw_only=True):
     """Ask for more money for one's slice, which may not exist yet.
 
     `spent_nanos` is all that was ever spent of the slice. The request at hand takes `needed_nanos` of what is free in
-    it, which is `free_nanos` so far, and would like `wanted_nanos`. `last_word`: everybody was asked to give back what
-    they don't use, so that what is not there now is refused or waited for. `ahead` is how many requests to lease for.
+    it, which is `free_nanos` so far, would like `wanted_nanos`, and can do with `floor_nanos` at worst. `last_word`:
+    everybody was asked to give back what they don't use, so that what is not there now is refused or waited for.
+    `ahead` is how many requests to lease for.
     """
 
     slice: str
@@ -41,6 +42,7 @@ class Lease(Struct, frozen=True, kw_only=True):
     free_nanos: int
     needed_nanos: int
     wanted_nanos: int
+    floor_nanos: int
     last_word: bool = False
     ahead: int = AHEAD
 
@@ -78,12 +80,19 @@ def account(scope: str, books: ScopeBooks) -> money.Account:
 def configure(
     books: ScopeBooks, request_id: str, budget: money.Budget, team: str | None, reason: str | None, now: float
 ) -> BudgetSet | Refused:
-    """Set a budget. Another window or zone begins a new period, in which nothing is spent or leased yet."""
+    """Set a budget. Another window or zone begins a new period, in which nothing is spent yet.
+
+    What is leased stays reserved, and is spent in the new period: its holders go on to use it.
+    """
     books = turn(books, now)
     if zone_problem(budget.time_zone) is None and (budget.window, budget.time_zone) != (books.window, books.zone):
         period = period_of(budget.window, now, budget.time_zone)
+        moved = {
+            name: structs.replace(one, period=period) if one.period == books.period else one
+            for name, one in books.slices.items()
+        }
         books = structs.replace(books, window=budget.window, zone=budget.time_zone, period=period, settled_nanos=0)
-        books = _with(books, books.slices)
+        books = _with(books, moved)
     limit = money.limit_of(budget, books.settled_nanos + books.reserved_nanos)
     if isinstance(limit, Refused):
         return limit
@@ -92,43 +101,49 @@ def configure(
 
 
 def lease(scope: str, books: ScopeBooks, ask: Lease, now: float) -> BudgetReserved | BudgetRefused | Refused | None:
-    """Grant what is asked for, and more where there is plenty. None: this slice can't be used any more, or need not.
+    """Grant what is asked for, and more where there is plenty. None: this slice can't be used any more.
 
-    Waiting: others hold what is missing. A refusal for good is an event, and only said as the `last_word`.
+    Waiting: others hold what is missing, or what is there is granted already and has to do. A refusal for good is an
+    event, and only said as the `last_word`.
     """
     books = turn(books, now)
-    own = books.slices.get(ask.slice) or Slice(holder=ask.holder, period=books.period, granted_nanos=0)
+    known = books.slices.get(ask.slice)
+    own = known or Slice(holder=ask.holder, period=books.period, granted_nanos=0)
     limit = books.limit_nanos
     if own.frozen or own.period != books.period or limit is None:
         return None
+    if known is None and ask.spent_nanos:
+        return None  # it was closed, and what it cost is settled
     reported = max(0, ask.spent_nanos - own.spent_nanos)
     books = _reported(books, ask.slice, own, reported)
     own = books.slices[ask.slice]
     available = limit - books.settled_nanos - books.reserved_nanos
     missing, wished = ask.needed_nanos - ask.free_nanos, ask.wanted_nanos - ask.free_nanos
-    if available < missing or (available < wished and not ask.last_word):
+    if available <= 0 or available < missing or (available < wished and not ask.last_word):
         short = money.exceeded(account(scope, books), ask.needed_nanos, [], now)
-        if not ask.last_word or isinstance(short, money.Waiting):
+        less_would_do = books.settled_nanos + ask.floor_nanos <= limit
+        if not ask.last_word or missing <= 0 or isinstance(short, money.Waiting) or (less_would_do and not reported):
             return short
-        return BudgetRefused(
-            request_id=ask.request_id, thread=ask.thread, needed_nanos=ask.needed_nanos, **fields(_dropped(books))
-        )
+        if not less_would_do:
+            if known is None:  # a refusal makes no slice
+                books = _with(books, {name: one for name, one in books.slices.items() if name != ask.slice})
+            return BudgetRefused(
+                request_id=ask.request_id, thread=ask.thread, needed_nanos=ask.needed_nanos, **fields(books)
+            )
+        # Else it gets what there is, and what it takes at least is known from what is reported on this occasion.
     fair = available // (2 * len({one.holder for one in books.slices.values()} | {ask.holder}))
-    amount = min(available, max(wished, min(ask.wanted_nanos * ask.ahead, fair)))
+    amount = max(0, min(available, max(wished, min(ask.wanted_nanos * ask.ahead, fair))))
     granted = structs.replace(own, granted_nanos=own.granted_nanos + amount)
     after = _with(books, {**books.slices, ask.slice: granted})
     return BudgetReserved(slice=ask.slice, amount_nanos=amount, spent_nanos=reported, **fields(after))
 
 
 def _reported(books: ScopeBooks, name: str, own: Slice, spent: int) -> ScopeBooks:
+    """What cost more than was granted is granted afterwards, so that what is granted next is there to be spent."""
     settled = books.settled_nanos + (spent if own.period == books.period else 0)
-    spent_now = structs.replace(own, spent_nanos=own.spent_nanos + spent)
+    spent_nanos = own.spent_nanos + spent
+    spent_now = structs.replace(own, spent_nanos=spent_nanos, granted_nanos=max(own.granted_nanos, spent_nanos))
     return _with(structs.replace(books, settled_nanos=settled), {**books.slices, name: spent_now})
-
-
-def _dropped(books: ScopeBooks) -> ScopeBooks:
-    """Without slices that never held anything: a refusal makes none."""
-    return _with(books, {name: one for name, one in books.slices.items() if one.granted_nanos})
 
 
 class Settle(Struct, frozen=True, kw_only=True):
@@ -153,7 +168,7 @@ def settle(books: ScopeBooks, command: Settle, now: float, *, keeper: bool = Fal
     books = _reported(books, command.slice, own, spent)
     own = books.slices[command.slice]
     granted = min(own.granted_nanos, own.spent_nanos + command.keep_nanos)
-    returned = max(0, own.granted_nanos - max(granted, own.spent_nanos))
+    returned = own.granted_nanos - granted
     if not spent and not returned and not command.closed:
         return None
     others = {name: one for name, one in books.slices.items() if name != command.slice}

@@ -35,8 +35,10 @@ class WaitingRoom:
         return sorted(self._lines)
 
     def enter(self, ticket: Ticket) -> None:
-        """Take a place, by number."""
-        insort(self._lines.setdefault(ticket.at, []), ticket, key=lambda one: one.number)
+        """Take a place, by number. Entering twice is entering once."""
+        line = self._lines.setdefault(ticket.at, [])
+        if ticket not in line:
+            insort(line, ticket, key=lambda one: one.number)
         self.call(ticket.at)
 
     def leave(self, ticket: Ticket) -> None:
@@ -50,8 +52,8 @@ class WaitingRoom:
         self.call(ticket.at)
 
     def move(self, ticket: Ticket, scope: str) -> None:
-        """Wait at another budget, among those who wait there by number."""
-        if ticket.at != scope:
+        """Wait at another budget, among those who wait there by number. Who has left stays away."""
+        if ticket.at != scope and ticket in self._lines.get(ticket.at, []):
             self.leave(ticket)
             ticket.at = scope
             self.enter(ticket)
