@@ -79,11 +79,8 @@ def check_receipts(recorded: list[RecordedEvent], receipts: Iterable[Receipt]) -
         assert (body.request_id, body.model, body.provider, body.attempt) == told
 
 
-def check_scopes(recorded: list[RecordedEvent]) -> None:
-    """No budget above a thread was exceeded at any event, and none spent what its attempts did not cost."""
-    spent: dict[str, int] = defaultdict(int)
-    reported: dict[str, int] = defaultdict(int)
-    closed: set[str] = set()
+def check_limits(recorded: list[RecordedEvent]) -> None:
+    """No budget above a thread was exceeded at any event, and each holds what its slices hold."""
     for event in recorded:
         body = event.body
         if isinstance(body, ScopeBooks):
@@ -91,6 +88,16 @@ def check_scopes(recorded: list[RecordedEvent]) -> None:
             assert body.reserved_nanos == sum(max(0, one.granted_nanos - one.spent_nanos) for one in held)
             if body.limit_nanos is not None:
                 assert body.settled_nanos + body.reserved_nanos <= body.limit_nanos, f"{event.aggregate} is exceeded"
+
+
+def check_scopes(recorded: list[RecordedEvent]) -> None:
+    """Budgets above threads are within their limits, and none spent what its attempts did not cost."""
+    check_limits(recorded)
+    spent: dict[str, int] = defaultdict(int)
+    reported: dict[str, int] = defaultdict(int)
+    closed: set[str] = set()
+    for event in recorded:
+        body = event.body
         if isinstance(body, BudgetReserved | BudgetSettled):
             reported[body.slice] += body.spent_nanos
         if isinstance(body, BudgetSettled) and body.closed:

@@ -130,16 +130,15 @@ class Courier:
         await self.withdraw(run, event, failure)
         return Outcome(status="failed", failure=failure.kind, message=failure.message)
 
-    async def withdraw_uncertain(self, run: Run, event: RouteDecided) -> None:
+    async def withdraw_uncertain(self, run: Run, event: RouteDecided) -> bool:
         """End an attempt whose decision may or may not be in the log: it was never sent, and must not be billed.
 
         That it can't be seen there proves nothing, since it may be on its way still. So a refusal is appended under its
-        id: either that is stored, and the decision can't be any more, or the decision is found there and ended.
+        id: either that is stored, and the decision can't be any more, or what is there already is found. False where
+        that is another decision: the same request was sent again, and is being served.
         """
 
-        def refuse(books: Books, now: float) -> RequestRefused | None:
-            if event.attempt_id in books.open:
-                return None
+        def refuse(books: Books, now: float) -> RequestRefused:
             return RequestRefused(
                 request_id=event.request_id,
                 key=event.key,
@@ -160,9 +159,13 @@ class Courier:
             persistent=True,
         )
         decided = await self._runtime.shell.execute(self._runtime.ledger, command)
-        if isinstance(decided, Decided) and isinstance(decided.event, RequestRefused):
-            return
+        assert isinstance(decided, Decided)
+        if not isinstance(decided.event, RouteDecided):
+            return True
+        if decided.event.draw != event.draw:
+            return False
         await self.withdraw(run, event, Failure(kind=FailureClass.UNAVAILABLE, message=UNACKNOWLEDGED))
+        return True
 
     async def withdraw(self, run: Run, event: RouteDecided, failure: Failure) -> None:
         """End an attempt that was never sent, so that it costs nothing; returns when the log has it."""

@@ -9,12 +9,13 @@ from trunkline_events.refusal import Refused
 from trunkline_events.thread import Books, RequestRefused, RouteDecided
 from trunkline_projections.threads import books_of
 
-from trunkline_actors import money, routing
+from trunkline_actors import money, routing, slices
 from trunkline_actors.bounds import count_input, encoding_of
 from trunkline_actors.courier import Courier, DecidedRoute
 from trunkline_actors.escrow import Escrow, Spawn
 from trunkline_actors.inflight import Run
-from trunkline_actors.money import Exceeded, Underfunded, Waiting
+from trunkline_actors.money import Exceeded, Underfunded, Waiting, exceeded
+from trunkline_actors.parked import thread_of
 from trunkline_actors.runtime import Runtime
 from trunkline_actors.shell import Command
 
@@ -48,6 +49,19 @@ class Decider:
         if decided is UNCOUNTED:
             decided = await self._funded(run, await self._counted(request, body))
         return decided
+
+    async def behind(self, run: Run, at: str) -> Waiting:
+        """What a request is told that waits at this budget behind others, should it wait in vain."""
+        now, message = self._runtime.clock(), f"others, who came earlier, wait for the budget {at!r}"
+        if thread_of(at) is None:
+            known = self._runtime.scopes.known(at)
+            short = exceeded(slices.account(at, slices.turn(known.books, now)), 0, [], now) if known else None
+        else:
+            books, _, _ = await self._runtime.ledger.load(run.thread, fresh=False)
+            short = None if books.limit_nanos is None else money.over_budget(money.turn(books, now), 0, now)
+        metadata = short.metadata if short else {"budget": at}
+        code = "budget_exceeded" if short else "unavailable"
+        return Waiting(code=code, message=message, retryable=True, scope=at, metadata=metadata)
 
     async def _counted(self, request: routing.Request, body: bytes) -> routing.Request:
         """The request with its input counted by every tokenizer that a model of ours needs and that is at hand."""
@@ -139,8 +153,8 @@ class Decider:
         return DecidedRoute(event, sequence, model.upstream, moment.rates[event.model])
 
     async def _withdraw(self, run: Run, event: RouteDecided) -> None:
-        await self._courier.withdraw_uncertain(run, event)
-        self._escrow.give_back(event.attempt_id)
+        if await self._courier.withdraw_uncertain(run, event):
+            self._escrow.give_back(event.attempt_id)
 
     def _told(self, event: RequestRefused, sequence: int, answers: dict[str, Refused]) -> Refused:
         if event.budget == money.THREAD:

@@ -104,7 +104,9 @@ class Escrow:
             return purse
         if purse is not None:
             self._draining.append(purse)
-        purse = self._purses[scope] = Purse(scope=scope, slice=self._runtime.new_id(), period=books.period)
+        now = asyncio.get_running_loop().time()
+        purse = Purse(scope=scope, slice=self._runtime.new_id(), period=books.period, used_at=now)
+        self._purses[scope] = purse
         return purse
 
     def take(self, attempt_id: str, request_id: str, taken: Mapping[str, str], nanos: int) -> None:
@@ -202,6 +204,8 @@ class Escrow:
             return decided
         # No other coroutine ran since the answer came, so none lowered what is granted in the meantime.
         self._learn(purse, decided.event)
+        if not any(one is purse for one in self._all()):  # closed while we asked: what we got is given back
+            self._draining.append(purse)
         await self._warn(purse.scope, decided.event)
         if isinstance(decided.event, BudgetRefused):
             return exceeded(slices.account(purse.scope, decided.event), short.needed_nanos, [], self._runtime.clock())
@@ -297,7 +301,8 @@ class Escrow:
 
     async def _look_after(self, purse: Purse) -> None:
         now = asyncio.get_running_loop().time()
-        if not purse.open and now - purse.used_at > IDLE_SECONDS:
+        leasing = self._leasing.get(purse.scope)
+        if not purse.open and now - purse.used_at > IDLE_SECONDS and not (leasing and leasing.locked()):
             self._drain(purse)
         draining = purse in self._draining
         keep = purse.reserved_nanos if draining else purse.keeps(now, IDLE_SECONDS)

@@ -83,6 +83,16 @@ class Parked(Struct, frozen=True, kw_only=True, omit_defaults=True):
         )
 
 
+def thread_scope(thread: str) -> str:
+    """The name of a thread's own budget among those that are waited for."""
+    return f"thread:{thread}"
+
+
+def thread_of(scope: str) -> str | None:
+    """The thread whose own budget this is, None for a budget above threads."""
+    return scope.removeprefix("thread:") if scope.startswith("thread:") else None
+
+
 _parked = msgspec.json.Decoder(Parked)
 
 

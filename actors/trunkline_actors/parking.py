@@ -28,7 +28,7 @@ from trunkline_actors.dispatch import encode
 from trunkline_actors.inflight import Run
 from trunkline_actors.lease import Lease
 from trunkline_actors.money import THREAD, Short, Waiting
-from trunkline_actors.parked import Parked, Place, pack, stream_config, unpack
+from trunkline_actors.parked import Parked, Place, pack, stream_config, thread_of, thread_scope, unpack
 from trunkline_actors.routing import Request
 from trunkline_actors.runtime import Runtime
 from trunkline_actors.waiting import Ticket, WaitingRoom
@@ -40,6 +40,8 @@ ACK_WAIT = 2.0
 """Seconds for the stream to say that it has a request."""
 ACK_OR_AGAIN = 4.0
 """Seconds after which the server sends what nobody gave word of again: its attendant is lost, or the message was."""
+DISOWNED = 10.0
+"""Seconds for which a request that was given up is called back, should it turn up."""
 PULL_SECONDS = 0.5
 MOST_WAITING = 20_000
 TELL_EVERY = 1.0
@@ -145,23 +147,35 @@ class Parking:
             sent=run.sent,
             tried=list(request.tried),
         )
+        ack = await self._acks.publish(subjects.PARKED, pack(parked, body), {}, ACK_WAIT)
+        if ack is not None and ack.error is not None:
+            log.warning("parking.not_parked", request=run.request_id, code=ack.error.err_code)
+            replies.forget(reply)
+            return short
+        log.info("request.parked", request=run.request_id, thread=run.thread, budget=parked.at)
+        # Without an acknowledgement it may be there all the same: whether it is taken over shows it.
         try:
-            ack = await self._acks.publish(subjects.PARKED, pack(parked, body), {}, ACK_WAIT)
-            if ack is None or ack.error is not None:
-                log.warning(
-                    "parking.not_parked", request=run.request_id, code=ack.error.err_code if ack and ack.error else None
-                )
-                return short
-            log.info("request.parked", request=run.request_id, thread=run.thread, budget=parked.at)
-            async with asyncio.timeout(max(0.0, request.deadline - self._runtime.clock())):
+            async with asyncio.timeout(max(0.0, request.deadline - self._runtime.clock()) if ack else ACK_WAIT):
                 await taken
         except TimeoutError:
+            self._spawn(self._disown(run, taken, reply))
             return short
-        finally:
-            replies.forget(reply)
+        replies.forget(reply)
         run.leave_claim = True
         await self._hand_over(run, listeners)
         return None
+
+    async def _disown(self, run: Run, taken: asyncio.Future[None], reply: str) -> None:
+        """A request was given up that may lie on the stream: whoever takes it late must not serve it."""
+        try:
+            async with asyncio.timeout(DISOWNED):
+                await taken
+        except TimeoutError:
+            return
+        finally:
+            self._runtime.bus.replies.forget(reply)
+        run.aborted = True
+        await self._hand_over(run, list(run.listeners))
 
     async def _hand_over(self, run: Run, known: list[str]) -> None:
         """Tell the attendant what came while the request was on its way."""
@@ -310,16 +324,6 @@ class Parking:
                     while self._room.scopes == told:
                         self._changed.clear()
                         await self._changed.wait()
-
-
-def thread_scope(thread: str) -> str:
-    """The name of a thread's own budget among those that are waited for."""
-    return f"thread:{thread}"
-
-
-def thread_of(scope: str) -> str | None:
-    """The thread whose own budget this is, None for a budget above threads."""
-    return scope.removeprefix("thread:") if scope.startswith("thread:") else None
 
 
 def waits_at(short: Short, thread: str) -> str:

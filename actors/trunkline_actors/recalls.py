@@ -81,7 +81,7 @@ async def recall(bus: Bus, scopes: Scopes, scope: str, process: str) -> list[str
             async with asyncio.timeout(RECALL_WAIT):
                 await everyone.wait()
         except TimeoutError:
-            log.info("budget.recall_unanswered", budget=scope, holders=sorted(others))
+            log.info("budget.recall_unanswered", budget=scope, holder=" ".join(sorted(others)))
         await subscription.unsubscribe()
     except nats.errors.Error as error:
         log.warning("budget.recall_failed", budget=scope, error=type(error).__name__)

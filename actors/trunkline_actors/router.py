@@ -247,33 +247,35 @@ class RouterActor(ServiceActor):
         """Decide now, unless somebody waits already for a budget that this request needs."""
         at = self._parking.crowded(run.thread, request.key)
         if at is not None:
-            return Waiting(code="budget_exceeded", message=f"others wait for the budget {at!r}", scope=at)
+            return await self._decider.behind(run, at)
         return await self._decider.decide(run, request, body)
 
     async def _in_turn(
         self, run: Run, request: routing.Request, body: bytes, place: Place
     ) -> DecidedRoute | Refused | None:
         """Decide when it is one's turn, as often as it takes, up to the deadline."""
-        told = Waiting(code="budget_exceeded", message="others waited before it, up to its deadline", scope=place.at)
-        while True:
+        told: Waiting | None = None
+        while (left := request.deadline - self._runtime.clock()) > 0:
             ahead = place.ahead
             if ahead is None:
                 try:
                     decided = await self._decider.decide(run, request, body)
                 except LogUnavailable as error:  # it has waited so long: it waits for the log too
                     log.info("router.waits_for_the_log", request=run.request_id, error=str(error))
+                    # What may have been decided under this id is being withdrawn.
+                    run.base += 1
+                    request = routing.with_id(request, run.attempt_id(request.attempt))
                 else:
                     if not isinstance(decided, Waiting):
                         return decided
                     told = decided
-            left = request.deadline - self._runtime.clock()
-            if left <= 0:
-                return told
-            await place.wait(ahead or waits_at(told, run.thread), left)
+                    log.debug("request.waits", request=run.request_id, budget=told.scope, reason=told.message)
+            await place.wait(ahead or (waits_at(told, run.thread) if told else place.at), left)
             if place.gone:
                 return None
             if run.aborted:
                 return ABORTED
+        return told or await self._decider.behind(run, place.at)
 
     async def _conclude(self, run: Run, parsed: Parsed, refused: Refused) -> None:
         """Tell everyone who waits that it came to nothing, and free the request id for another try."""

@@ -49,7 +49,10 @@ _NEXT = {
     "model_not_found": "see `trunkline models list`",
     "not_found": "list what there is with the verb `list`",
     "conflict": "look at what is there with the verb `get`",
-    "budget_exceeded": "raise the limit with `trunkline threads configure`, or wait for what is reserved to be settled",
+    "budget_exceeded": (
+        "raise the limit with `trunkline threads configure` or `trunkline budgets set`, "
+        "or wait for what is reserved to be settled"
+    ),
     "rate_limited": "wait a little, then send it again",
     "aborted": "send it again if it is still wanted",
     "provider_error": "see `trunkline providers check`, or choose another model with --model",
