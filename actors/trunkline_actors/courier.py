@@ -127,7 +127,8 @@ class Courier:
     async def _record_unserved(self, run: Run, event: RouteDecided, outcome: Outcome) -> Outcome:
         """No process took the attempt, so nobody else will say that it failed."""
         failure = Failure(kind=FailureClass.UNAVAILABLE, message=outcome.message)
-        await self.withdraw(run, event, failure)
+        if not await self.withdraw(run, event, failure):
+            return Outcome(status="ended", served=[event.reply])  # a keeper was quicker, and has told the caller
         return Outcome(status="failed", failure=failure.kind, message=failure.message)
 
     async def withdraw_uncertain(self, run: Run, event: RouteDecided) -> bool:
@@ -167,12 +168,13 @@ class Courier:
         await self.withdraw(run, event, Failure(kind=FailureClass.UNAVAILABLE, message=UNACKNOWLEDGED))
         return True
 
-    async def withdraw(self, run: Run, event: RouteDecided, failure: Failure) -> None:
-        """End an attempt that was never sent, so that it costs nothing; returns when the log has it."""
+    async def withdraw(self, run: Run, event: RouteDecided, failure: Failure) -> bool:
+        """End an attempt that was never sent, so that it costs nothing; false where it had ended otherwise."""
         attempt = endings.of_decision(run.thread, event, run.traceparent)
         runtime = self._runtime
         latency = (runtime.clock() - event.now) * 1000
-        await end(runtime.shell, runtime.ledger, attempt, endings.failed(attempt, failure, latency), actor=runtime.name)
+        ending = endings.failed(attempt, failure, latency)
+        return await end(runtime.shell, runtime.ledger, attempt, ending, actor=runtime.name) is not None
 
     async def tell_of(self, scope: str, inbox: str) -> None:
         """Whoever runs this request: this caller waits for it too."""

@@ -12,7 +12,7 @@ from trunkline_projections.threads import books_of
 from trunkline_actors import money, routing, slices
 from trunkline_actors.bounds import count_input, encoding_of
 from trunkline_actors.courier import Courier, DecidedRoute
-from trunkline_actors.escrow import Escrow, Spawn
+from trunkline_actors.escrow import Escrow, Spawn, hold_of
 from trunkline_actors.inflight import Run
 from trunkline_actors.money import Exceeded, Underfunded, Waiting, exceeded
 from trunkline_actors.parked import thread_of
@@ -92,16 +92,17 @@ class Decider:
         self, run: Run, request: routing.Request, answers: dict[str, Refused]
     ) -> DecidedRoute | Refused | None:
         draw, escrow = random.random(), self._escrow
+        hold = hold_of(request.attempt_id, draw)
         moment = self._moment(self._runtime.clock(), draw)
         decision: RouteDecided | RequestRefused | Refused | None = None
 
         def decide(books: Books, now: float) -> RouteDecided | RequestRefused | Refused:
             nonlocal moment, decision
             moment = self._moment(now, draw)
-            escrow.give_back(request.attempt_id)  # from the last time, where that came to nothing
+            escrow.give_back(hold)  # from the last time, where that came to nothing
             decision = routing.decide(books, request, moment, escrow.funds(request.key, now, answers))
             if isinstance(decision, RouteDecided):
-                escrow.take(decision.attempt_id, decision.request_id, decision.slices, decision.reserve_nanos)
+                escrow.take(hold, decision.request_id, decision.slices, decision.reserve_nanos)
             elif not request.parsed.asked.tokens and _lacks_money(decision):
                 return UNCOUNTED
             return decision
@@ -122,14 +123,14 @@ class Decider:
                 self._spawn(self._withdraw(run, decision))
             raise
         except LogRefused:
-            escrow.give_back(request.attempt_id)
+            escrow.give_back(hold)
             raise
         assert decided is not None
         if isinstance(decided, Refused):
-            escrow.give_back(request.attempt_id)
+            escrow.give_back(hold)
             return decided
         if isinstance(decided.event, RequestRefused):
-            escrow.give_back(request.attempt_id)
+            escrow.give_back(hold)
             run.base += 1  # its event has this attempt's id, which nothing else of this request must use again
             if decided.duplicate:  # an earlier run of this request was refused, which says nothing of this one
                 return await self._once(run, routing.with_id(request, run.attempt_id(request.attempt)), answers)
@@ -140,7 +141,7 @@ class Decider:
         self, run: Run, request: routing.Request, event: RouteDecided, sequence: int, moment: routing.Moment
     ) -> DecidedRoute | Refused | None:
         if event.draw != moment.draw:
-            self._escrow.give_back(request.attempt_id)
+            self._escrow.give_back(hold_of(request.attempt_id, moment.draw))
             return None
         if not await self._escrow.may_spend(event):
             # We were taken for dead, and what we decided since is void: it is ended, and decided anew.
@@ -154,7 +155,7 @@ class Decider:
 
     async def _withdraw(self, run: Run, event: RouteDecided) -> None:
         if await self._courier.withdraw_uncertain(run, event):
-            self._escrow.give_back(event.attempt_id)
+            self._escrow.give_back(hold_of(event.attempt_id, event.draw))
 
     def _told(self, event: RequestRefused, sequence: int, answers: dict[str, Refused]) -> Refused:
         if event.budget == money.THREAD:

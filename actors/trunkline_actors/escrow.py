@@ -41,6 +41,14 @@ Spawn = Callable[[Coroutine[Any, Any, Any]], Any]
 """Lets work go on beside; whoever owns it waits for it at the end."""
 
 
+def hold_of(attempt_id: str, draw: float) -> str:
+    """One name for what one decision holds.
+
+    Not the attempt's id alone: where a request is on its way twice, both decide, and one of the two is not stored.
+    """
+    return f"{attempt_id} {draw}"
+
+
 class Escrow:
     """The slices of one process. Deciding takes and gives back without waiting; leasing and reporting append."""
 
@@ -51,7 +59,7 @@ class Escrow:
         self._purses: dict[str, Purse] = {}
         self._draining: list[Purse] = []
         self._requests: dict[str, str] = {}
-        self._doubtful: dict[str, tuple[str, int]] = {}
+        self._doubtful: dict[str, tuple[str, str, int]] = {}
         self._leasing: dict[str, asyncio.Lock] = {}
         self._numbers = 0
         self._task: asyncio.Task[None] | None = None
@@ -109,23 +117,23 @@ class Escrow:
         self._purses[scope] = purse
         return purse
 
-    def take(self, attempt_id: str, request_id: str, taken: Mapping[str, str], nanos: int) -> None:
-        """Set the worst case of an attempt aside in every slice it takes from, by scope."""
+    def take(self, hold: str, request_id: str, taken: Mapping[str, str], nanos: int) -> None:
+        """Set the worst case of an attempt aside in every slice it takes from, by scope. `hold` names this decision."""
         if not taken:
             return
         now = asyncio.get_running_loop().time()
-        self._requests[attempt_id] = request_id
+        self._requests[hold] = request_id
         for purse in self._all():
             if taken.get(purse.scope) == purse.slice:
-                purse.take(attempt_id, nanos, now)
+                purse.take(hold, nanos, now)
 
-    def give_back(self, attempt_id: str, cost_nanos: int = 0) -> None:
+    def give_back(self, hold: str, cost_nanos: int = 0) -> None:
         """An attempt ended, or never came to be. Told twice, it counts once."""
-        if self._requests.pop(attempt_id, None) is None:
+        if self._requests.pop(hold, None) is None:
             return
         now = asyncio.get_running_loop().time()
         for purse in self._all():
-            if purse.give_back(attempt_id, cost_nanos):
+            if purse.give_back(hold, cost_nanos):
                 if now < purse.recalled_until:
                     self._urgent.set()
                 self.on_freed(purse.scope)
@@ -136,7 +144,7 @@ class Escrow:
     def find_out(self, thread: str, decision: RouteDecided, sequence: int) -> None:
         """Nobody said what this attempt cost: look in the log, until it has ended there."""
         if decision.slices:
-            self._doubtful[decision.attempt_id] = (thread, sequence)
+            self._doubtful[hold_of(decision.attempt_id, decision.draw)] = (decision.attempt_id, thread, sequence)
 
     async def may_spend(self, decision: RouteDecided) -> bool:
         """Whether a decision that is in the log may be carried out.
@@ -281,23 +289,23 @@ class Escrow:
             except TimeoutError:
                 pass
             self._urgent.clear()
-            for attempt_id, (thread, sequence) in list(self._doubtful.items()):
-                await self._look_for_the_end(attempt_id, thread, sequence)
+            for hold, decided in list(self._doubtful.items()):
+                await self._look_for_the_end(hold, *decided)
             for purse in list(self._all()):
                 try:
                     await self._look_after(purse)
                 except LogError as error:
                     log.warning("escrow.not_reported", budget=purse.scope, error=type(error).__name__)
 
-    async def _look_for_the_end(self, attempt_id: str, thread: str, sequence: int) -> None:
+    async def _look_for_the_end(self, hold: str, attempt_id: str, thread: str, sequence: int) -> None:
         try:
             ending = await ending_of(self._runtime.log, thread, attempt_id, sequence)
         except LogError as error:
             log.warning("escrow.not_found_out", attempt=attempt_id, error=type(error).__name__)
             return
         if ending is not None:
-            del self._doubtful[attempt_id]
-            self.give_back(attempt_id, cost_of(ending))
+            del self._doubtful[hold]
+            self.give_back(hold, cost_of(ending))
 
     async def _look_after(self, purse: Purse) -> None:
         now = asyncio.get_running_loop().time()

@@ -18,6 +18,7 @@ class Run(Struct, kw_only=True):
     """One request in a router. `scope` is set where the caller chose the id; `base` counts attempts of earlier runs.
 
     `owned`: the claim on the id is ours, so that others may join; until then we may be about to join another process.
+    `leaving`: it waits to be taken over by another process.
     `leave_claim`: the claim on the id says more than this run knows, so this run must not change it.
     `key` is the id of the API key; `sent` the number of the last chunk sent to callers; `on_abort` is called when
     somebody aborts it.
@@ -36,6 +37,7 @@ class Run(Struct, kw_only=True):
     dispatched: bool = False
     aborted: bool = False
     owned: bool = False
+    leaving: bool = False
     leave_claim: bool = False
     on_abort: Callable[[], None] | None = None
 
@@ -67,8 +69,8 @@ class InFlight:
         finally:
             if self._by_request.get(run.request_id) is run:
                 del self._by_request[run.request_id]
-            if run.scope:
-                self._by_scope.pop(run.scope, None)
+            if run.scope and self._by_scope.get(run.scope) is run:
+                del self._by_scope[run.scope]
 
     def listen(self, scope: str, inbox: str) -> bool:
         """Add a caller to a run, if we have it."""
@@ -77,6 +79,14 @@ class InFlight:
             return False
         if inbox not in run.listeners:
             run.listeners.append(inbox)
+        return True
+
+    def serve(self, scope: str, inboxes: list[str]) -> bool:
+        """Add callers to a run of ours that goes on here, and is not about to be handed over."""
+        run = self._by_scope.get(scope)
+        if run is None or not run.owned or run.leaving:
+            return False
+        run.listeners += [inbox for inbox in inboxes if inbox not in run.listeners]
         return True
 
     def differs(self, scope: str, fingerprint: str) -> bool:

@@ -125,6 +125,7 @@ class Parking:
 
     async def park(self, run: Run, request: Request, body: bytes, short: Waiting) -> Refused | None:
         """Put a request on the stream, and answer for it until the attendant has it. None: that is so now."""
+        run.leaving = True
         taken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         replies = self._runtime.bus.replies
         reply = replies.expect(lambda _message: None if taken.done() else taken.set_result(None))

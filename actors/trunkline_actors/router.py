@@ -16,7 +16,7 @@ from trunkline_actors.claims import Claim, fingerprint_of, key_id, scope_of
 from trunkline_actors.courier import Courier, DecidedRoute
 from trunkline_actors.deciding import Decider
 from trunkline_actors.dispatch import Outcome, read_join
-from trunkline_actors.escrow import Escrow
+from trunkline_actors.escrow import Escrow, hold_of
 from trunkline_actors.idempotency import ANOTHER_REQUEST, Idempotency
 from trunkline_actors.inflight import InFlight, Run
 from trunkline_actors.micro import Endpoint, ServiceActor, log_down
@@ -176,6 +176,9 @@ class RouterActor(ServiceActor):
         parsed = parse_chat(body) if parked.operation == "chat" else parse_embeddings(body)
         assert isinstance(parsed, Parsed), "what was parked made sense before"
         run = parked.run()
+        if run.scope and self._runs.serve(run.scope, run.listeners):  # it was parked twice, or has been asked again
+            await place.done()
+            return
         run.on_abort = place.call
         request = routing.Request(
             request_id=run.request_id,
@@ -227,10 +230,11 @@ class RouterActor(ServiceActor):
 
     def _settle(self, run: Run, decided: DecidedRoute, outcome: Outcome | None) -> None:
         """Free what the attempt holds of budgets above the thread; where nobody said what it cost, find that out."""
+        hold = hold_of(decided.event.attempt_id, decided.event.draw)
         if outcome is not None and outcome.status == "failed":
-            self._escrow.give_back(decided.event.attempt_id)
+            self._escrow.give_back(hold)
         elif outcome is not None and outcome.cost_nanos is not None:
-            self._escrow.give_back(decided.event.attempt_id, outcome.cost_nanos)
+            self._escrow.give_back(hold, outcome.cost_nanos)
         else:
             self._escrow.find_out(run.thread, decided.event, decided.sequence)
 
