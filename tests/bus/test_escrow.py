@@ -10,7 +10,7 @@ from audit import check_limits, events
 from trunkline.client import Gateway
 from trunkline_actors import escrow as escrow_module
 from trunkline_actors.catalogue import listed
-from trunkline_actors.escrow import Escrow
+from trunkline_actors.escrow import Escrow, hold_of
 from trunkline_actors.money import Fund, Underfunded, Waiting
 from trunkline_actors.rates import Rates
 from trunkline_actors.runtime import Runtime
@@ -124,3 +124,20 @@ async def test_nothing_is_lost_of_a_lease_or_report_that_nobody_acknowledged(
     check_limits(await events(gw))
     shown = await gw.budgets.get(scope="gateway")
     assert (shown["settled_usd"], shown["reserved_usd"]) == ("0.05", "0")
+
+
+async def test_what_one_decision_gives_back_is_not_what_another_of_the_same_attempt_holds(
+    gw: Gateway, bus_url: str, budget: None
+) -> None:
+    """Where a request is on its way twice, both decide its first attempt, and one of the two is not stored."""
+    async with a_router(bus_url, "a") as (first, one):
+        fund = fund_of(first, one)
+        assert await first.lease(short(DOLLAR // 2), "r", "t") is None
+        free = fund_of(first, one).free_nanos
+        stored, lost = hold_of("r-1", 0.25), hold_of("r-1", 0.75)
+        for hold in (stored, lost):
+            first.take(hold, "r", {"gateway": fund.slice}, DOLLAR // 10)
+        first.give_back(lost)
+        assert fund_of(first, one).free_nanos == free - DOLLAR // 10
+        first.give_back(stored, DOLLAR // 20)
+    assert (await gw.budgets.get(scope="gateway"))["settled_usd"] == "0.05"

@@ -1,16 +1,20 @@
 """Requests that only others' reservations keep out wait in order, and are served when money comes back."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 
 import pytest
 from audit import check_books, events, history, kinds
-from messages import register
+from messages import chat_body, register
 from nats.aio.client import Client, Msg
 from trunkline.client import Gateway
 from trunkline.host import Host
+from trunkline_actors.claims import scope_of
 from trunkline_actors.money import MAX_OPEN
-from trunkline_events.subjects import CROWD, PARKED_STREAM
+from trunkline_actors.parked import Parked, pack
+from trunkline_events import headers
+from trunkline_events.subjects import CROWD, PARKED, PARKED_STREAM
 from trunkline_events.thread import RouteDecided
 
 pytest_plugins = ["gateway"]
@@ -116,3 +120,49 @@ async def test_prompts_that_wait_are_gone_when_they_are_served(gw: Gateway, nats
     state = (await nats.jetstream().stream_info(PARKED_STREAM)).state
     assert state.last_seq > 0
     assert state.messages == 0
+
+
+async def test_what_is_parked_twice_is_served_and_billed_once(gw: Gateway, second: Host, nats: Client) -> None:
+    """As where a router asks again for what it can't know to be there."""
+    inbox, answers = nats.new_inbox(), asyncio.Queue[Msg]()
+
+    async def hear(message: Msg) -> None:
+        answers.put_nowait(message)
+
+    await nats.subscribe(inbox, cb=hear)
+    parked = Parked(
+        request_id="r",
+        operation="chat",
+        thread="t",
+        listeners=[inbox],
+        attempt=1,
+        deadline=time.time() + 10,
+        at="thread:t",
+        taken=nats.new_inbox(),
+        scope=scope_of("", "t", "r"),
+    )
+    js = nats.jetstream()
+    for _ in range(2):
+        await js.publish(PARKED, pack(parked, chat_body("tokens")))
+    async with asyncio.timeout(10):
+        answer = await answers.get()
+        while (await js.stream_info(PARKED_STREAM)).state.messages:  # noqa: ASYNC110 - the server counts
+            await asyncio.sleep(0.01)
+    assert (answer.headers or {})[headers.REQUEST] == "r"
+    recorded = await history(gw, "t")
+    assert kinds(recorded) == ["route-decided", "usage-recorded"]
+
+
+async def test_what_is_no_parked_request_is_dropped(gw: Gateway, nats: Client) -> None:
+    js = nats.jetstream()
+    forged = Parked(
+        request_id="r", operation="chat", thread="t", listeners=["trunkline.log.model.m"], attempt=1, deadline=9e9,
+        at="thread:t", taken=nats.new_inbox(),
+    )  # fmt: skip
+    for data in (b"not json", b"{}\n{}", pack(forged, chat_body("echo"))):
+        await js.publish(PARKED, data)
+    async with asyncio.timeout(10):
+        while (await js.stream_info(PARKED_STREAM)).state.messages:  # noqa: ASYNC110 - the server counts
+            await asyncio.sleep(0.01)
+    assert await history(gw, "t") == []
+    assert (await gw.chat.create("echo", "hello", thread="t")).text == "hello"
