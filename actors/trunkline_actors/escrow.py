@@ -5,7 +5,7 @@ somebody's slice is refused to nobody: who runs short asks all holders to give b
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import structlog
@@ -21,6 +21,7 @@ from trunkline_events.thread import RouteDecided
 from trunkline_actors import slices
 from trunkline_actors.endings import cost_of
 from trunkline_actors.ledger import ending_of
+from trunkline_actors.mailbox import Spawn
 from trunkline_actors.money import Fund, Short, Underfunded, exceeded
 from trunkline_actors.purse import Purse
 from trunkline_actors.recalls import read_recall, recall, returned
@@ -35,10 +36,6 @@ IDLE_SECONDS = 3.0
 """A slice that nothing was taken from for so long is given back."""
 RECALL_SECONDS = 3.0
 """For so long after a recall everything that is freed is given back at once."""
-
-
-Spawn = Callable[[Coroutine[Any, Any, Any]], Any]
-"""Lets work go on beside; whoever owns it waits for it at the end."""
 
 
 def hold_of(attempt_id: str, draw: float) -> str:

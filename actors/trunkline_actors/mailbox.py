@@ -9,7 +9,7 @@ import asyncio
 import inspect
 import sys
 from collections import deque
-from collections.abc import Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator
 from typing import Any, TypeVar
 
 import pykka
@@ -20,6 +20,9 @@ log = structlog.get_logger()
 T = TypeVar("T")
 
 MAILBOX_LIMIT = 10_000
+
+Spawn = Callable[[Coroutine[Any, Any, Any]], "asyncio.Task[Any]"]
+"""Lets work go on beside a mailbox, as `AsyncioActor.spawn` does; whoever gives it away waits for it at the end."""
 
 
 class MailboxFull(Exception):

@@ -7,6 +7,7 @@ A router that parks a request answers for it until the attendant has taken it ov
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -27,6 +28,7 @@ from trunkline_events.tasks import end_task
 from trunkline_actors.dispatch import encode
 from trunkline_actors.inflight import Run
 from trunkline_actors.lease import Lease
+from trunkline_actors.mailbox import Spawn
 from trunkline_actors.money import THREAD, Short, Waiting
 from trunkline_actors.parked import Parked, Place, pack, stream_config, thread_of, thread_scope, unpack
 from trunkline_actors.routing import Request
@@ -62,7 +64,6 @@ _crowd = msgspec.json.Decoder(Crowd)
 
 Serve = Callable[[Parked, bytes, Place], Coroutine[Any, Any, None]]
 """Goes on with a parked request."""
-Spawn = Callable[[Coroutine[Any, Any, Any]], asyncio.Task[Any]]
 
 
 class Parking:
@@ -79,6 +80,7 @@ class Parking:
         self._changed = asyncio.Event()
         self._owed, self._ahead = 0, 0.0
         self._signs: dict[str, Any] = {}
+        self._watchers: Counter[str] = Counter()
         self._crowded: tuple[frozenset[str], float] = (frozenset(), 0.0)
         self._subscription: Any = None
         self._attending: asyncio.Task[None] | None = None
@@ -261,12 +263,13 @@ class Parking:
         if delivered and delivered > 1:
             self._owed -= 1
         task = self._spawn(self._attend_to(parked, body, place))
-        task.add_done_callback(lambda _task: self._forget(number, place))
+        task.add_done_callback(lambda _task: self._forget(number, place, scopes))
         await self._runtime.bus.publish(parked.taken)
 
-    def _forget(self, number: int, place: Place) -> None:
-        if self._places.get(number) is place:
+    def _forget(self, number: int, place: Place, scopes: set[str]) -> None:
+        if self._places.get(number) is place:  # and not one of a lead that is over
             del self._places[number]
+            self._spawn(self._unwatch(scopes))
 
     async def _attend_to(self, parked: Parked, body: bytes, place: Place) -> None:
         while self._owed > 0 and not place.gone and asyncio.get_running_loop().time() < self._ahead:
@@ -280,10 +283,7 @@ class Parking:
         places, self._places = self._places, {}
         for place in places.values():
             await place.leave()
-        signs, self._signs = self._signs, {}
-        for subscription in signs.values():
-            with contextlib.suppress(nats.errors.Error):
-                await subscription.unsubscribe()
+        await self._unwatch(set(self._signs), all_of_them=True)
 
     # -- signs that money came back --------------------------------------------------------------------------------
 
@@ -292,6 +292,7 @@ class Parking:
         self._room.call(scope)
 
     async def _watch(self, scope: str) -> None:
+        self._watchers[scope] += 1
         if scope in self._signs:
             return
         thread = thread_of(scope)
@@ -304,6 +305,16 @@ class Parking:
 
         subject = f"{subjects.EVENTS}.{category}.{subjects.encode_id(aggregate)}"
         self._signs[scope] = await self._runtime.bus.nats.subscribe(subject, cb=happened)
+
+    async def _unwatch(self, scopes: set[str], *, all_of_them: bool = False) -> None:
+        for scope in scopes:
+            self._watchers[scope] -= 1
+            if all_of_them or self._watchers[scope] <= 0:
+                del self._watchers[scope]
+                subscription = self._signs.pop(scope, None)
+                if subscription is not None:
+                    with contextlib.suppress(nats.errors.Error):
+                        await subscription.unsubscribe()
 
     def _adopt(self, thread: str, message: Msg) -> None:
         """The books come with the sign: no need to ask for them."""

@@ -167,7 +167,7 @@ def settle(books: ScopeBooks, command: Settle, now: float, *, keeper: bool = Fal
     spent = max(0, command.spent_nanos - own.spent_nanos)
     books = _reported(books, command.slice, own, spent)
     own = books.slices[command.slice]
-    granted = min(own.granted_nanos, own.spent_nanos + command.keep_nanos)
+    granted = min(own.granted_nanos, own.spent_nanos + (0 if command.closed else command.keep_nanos))
     returned = own.granted_nanos - granted
     if not spent and not returned and not command.closed:
         return None

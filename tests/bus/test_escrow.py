@@ -26,10 +26,11 @@ async def a_router(url: str, name: str) -> AsyncIterator[tuple[Escrow, Runtime]]
     """The escrow of a process of its own."""
     tasks: set[asyncio.Task[Any]] = set()
 
-    def spawn(work: Coroutine[Any, Any, Any]) -> None:
+    def spawn(work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         task = asyncio.ensure_future(work)
         tasks.add(task)
         task.add_done_callback(tasks.discard)
+        return task
 
     connection = await Connection.open(url, name=name)
     runtime = await Runtime.start(connection, name=name, version="1", rates=Rates(listed))

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import itertools
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any
 
 from trunkline_actors import slices
@@ -152,7 +152,14 @@ async def _appending(runtimes: list[Runtime]) -> AsyncIterator[Take]:
 async def _leasing(runtimes: list[Runtime]) -> AsyncIterator[Take]:
     """Each request takes from its router's slice, which is leased, reported on and topped up as in use."""
     tasks: set[asyncio.Task[Any]] = set()
-    escrows = [Escrow(runtime, lambda work: tasks.add(asyncio.ensure_future(work))) for runtime in runtimes]
+
+    def spawn(work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        task = asyncio.ensure_future(work)
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+        return task
+
+    escrows = [Escrow(runtime, spawn) for runtime in runtimes]
     for escrow in escrows:
         await escrow.start()
     numbers = itertools.count()
