@@ -88,6 +88,7 @@ class Run:
                 request_id=self.request.request_id,
                 thread=self.thread,
                 spent_nanos=purse.spent_nanos,
+                granted_nanos=purse.granted_nanos,
                 free_nanos=max(0, purse.free_nanos),
                 needed_nanos=short.needed_nanos,
                 wanted_nanos=short.wanted_nanos,

@@ -28,10 +28,10 @@ AHEAD = 32
 class Lease(Struct, frozen=True, kw_only=True):
     """Ask for more money for one's slice, which may not exist yet.
 
-    `spent_nanos` is all that was ever spent of the slice. The request at hand takes `needed_nanos` of what is free in
-    it, which is `free_nanos` so far, would like `wanted_nanos`, and can do with `floor_nanos` at worst. `last_word`:
-    everybody was asked to give back what they don't use, so that what is not there now is refused or waited for.
-    `ahead` is how many requests to lease for.
+    `spent_nanos` is all that was ever spent of the slice, `granted_nanos` what its holder takes it for. The request at
+    hand takes `needed_nanos` of what is free in it, which is `free_nanos` so far, would like `wanted_nanos`, and can do
+    with `floor_nanos` at worst. `last_word`: everybody was asked to give back what they don't use, so that what is not
+    there now is refused or waited for. `ahead` is how many requests to lease for.
     """
 
     slice: str
@@ -43,6 +43,7 @@ class Lease(Struct, frozen=True, kw_only=True):
     needed_nanos: int
     wanted_nanos: int
     floor_nanos: int
+    granted_nanos: int = 0
     last_word: bool = False
     ahead: int = AHEAD
 
@@ -112,8 +113,8 @@ def lease(scope: str, books: ScopeBooks, ask: Lease, now: float) -> BudgetReserv
     limit = books.limit_nanos
     if own.frozen or own.period != books.period or limit is None:
         return None
-    if known is None and ask.spent_nanos:
-        return None  # it was closed, and what it cost is settled
+    if known is None and (ask.granted_nanos or ask.spent_nanos):
+        return None  # it was closed, by a keeper perhaps, and what it cost is settled
     reported = max(0, ask.spent_nanos - own.spent_nanos)
     books = _reported(books, ask.slice, own, reported)
     own = books.slices[ask.slice]

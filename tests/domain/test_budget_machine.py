@@ -21,7 +21,7 @@ KEYS = ["k1", "k2"]
 SCOPES = [GATEWAY, TEAM, *map(key_scope, KEYS)]
 PICK = st.integers(0, 20)
 FATES = st.sampled_from(["stored", "stored", "stored", "lost", "unheard"])
-LIMITS = st.none() | st.integers(0, 3_000)
+LIMITS = st.sampled_from([None, 150, 400, 900, 2_000, 2_000, 5_000, 5_000]) | st.integers(0, 6_000)
 WINDOWS = st.sampled_from(["none", "none", "day", "month"])
 ZONES = st.sampled_from(["UTC", "UTC", "Pacific/Auckland", "America/New_York"])
 
@@ -36,7 +36,7 @@ class Budgets(RuleBasedStateMachine):
         self.ghosts: list[tuple[Op, str]] = []
         self.looks: list[tuple[str, slices.Settle]] = []
         for scope in SCOPES:
-            self.set_budget(scope, data.draw(LIMITS), "none", "UTC", ask_first=False)
+            self.set_budget(scope, data.draw(LIMITS), data.draw(WINDOWS), data.draw(ZONES), ask_first=False)
 
     # -- time and configuration
 
@@ -60,7 +60,7 @@ class Budgets(RuleBasedStateMachine):
             assert limit is not None
             assert limit < books.settled_nanos + books.reserved_nanos
 
-    @rule(thread=st.sampled_from(THREADS), limit=LIMITS, window=WINDOWS)
+    @rule(thread=st.sampled_from(THREADS), limit=st.none() | LIMITS, window=WINDOWS)
     def set_threads_budget(self, thread: str, limit: int | None, window: Any) -> None:
         budget = money.Budget(limit_usd=None if limit is None else usd_from_nanos(limit), window=window)
         self.world.decide("thread", thread, lambda books, now: money.configure(books, "c", budget, None, now))
@@ -71,7 +71,7 @@ class Budgets(RuleBasedStateMachine):
         who=PICK,
         thread=st.sampled_from(THREADS),
         key=st.sampled_from(KEYS),
-        max_tokens=st.none() | st.integers(1, 300),
+        max_tokens=st.none() | st.integers(1, 40) | st.integers(1, 300),
         clamp=st.sampled_from([None, None, True, False]),
         choices=st.integers(1, 2),
         fallback=st.booleans(),
@@ -237,7 +237,7 @@ class Budgets(RuleBasedStateMachine):
                 held = self.world.books("budget", purse.scope)[0].slices.get(purse.slice)
                 if held is not None:
                     assert purse.granted_nanos <= held.granted_nanos or held.frozen
-                elif purse.slice not in self.world.frozen:
+                elif purse.slice not in self.world.frozen and purse not in holder.draining:
                     assert purse.free_nanos <= 0
 
     def teardown(self) -> None:
@@ -290,4 +290,4 @@ class Budgets(RuleBasedStateMachine):
 
 
 TestBudgets = Budgets.TestCase
-TestBudgets.settings = settings(max_examples=150, stateful_step_count=50, deadline=None, report_multiple_bugs=False)
+TestBudgets.settings = settings(max_examples=150, stateful_step_count=60, deadline=None, report_multiple_bugs=False)

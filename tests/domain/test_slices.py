@@ -123,6 +123,8 @@ def test_a_slice_that_can_not_be_used_any_more_is_no_refusal(before: ScopeBooks)
 
 def test_a_slice_that_was_closed_is_not_opened_again_and_what_it_cost_not_settled_twice() -> None:
     assert lease("gateway", books(settled=7), an_ask(10, spent_nanos=7), NOON) is None
+    unaware = an_ask(10, granted_nanos=20)
+    assert lease("gateway", books(settled=7), unaware, NOON) is None, "a keeper closed it, and its holder lives on"
 
 
 def test_a_slice_of_yesterday_gets_nothing_today() -> None:
@@ -227,6 +229,8 @@ def test_a_closed_slice_is_gone_and_all_of_it_settled_or_given_back() -> None:
     assert found.slices == {"b": a_slice(5)}
     assert (found.spent_nanos, found.returned_nanos, found.reserved_nanos) == (30, 70, 5)
     assert settle(books_of(found), command, NOON) is None
+    kept = settled(books(a=a_slice(100)), Settle(slice="a", spent_nanos=30, keep_nanos=70, closed=True))
+    assert (kept.slices, kept.returned_nanos) == ({}, 70)
     untouched = settled(books(a=a_slice()), Settle(slice="a", spent_nanos=0, keep_nanos=0, closed=True))
     assert (untouched.slices, untouched.spent_nanos, untouched.returned_nanos) == ({}, 0, 0)
 
