@@ -62,10 +62,10 @@ class Sums(Struct):
         """One more event, by what it says happened."""
         if isinstance(fact, BudgetSet):
             self.limit = fact.limit_nanos
-        if (fact.window, fact.zone) != self.window:
+        if (fact.window, fact.zone) != self.window:  # what is out goes over, what was over before stays so
             over = period_of(self.window[0], now, self.window[1]) > self.period  # type: ignore[arg-type]
             for pot in self.pots.values():
-                pot[2] = fact.period if pot[2] == self.period and not over else pot[2]
+                pot[2] = fact.period if pot[2] == self.period and not over else slices.OVER
         if (fact.window, fact.zone) != self.window or fact.period != self.period:
             self.window, self.period, self.settled = (fact.window, fact.zone), fact.period, 0
         if isinstance(fact, BudgetReserved | BudgetSettled):

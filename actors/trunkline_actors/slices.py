@@ -24,6 +24,9 @@ from trunkline_actors.windows import period_of, zone_problem
 AHEAD = 32
 """How many requests like the one at hand a slice is leased for, as long as nobody else needs the money."""
 
+OVER = "over"
+"""The period of slices from before another window or zone: names of periods may come again, this one never does."""
+
 
 class Lease(Struct, frozen=True, kw_only=True):
     """Ask for more money for one's slice, which may not exist yet.
@@ -89,7 +92,7 @@ def configure(
     if zone_problem(budget.time_zone) is None and (budget.window, budget.time_zone) != (books.window, books.zone):
         period = period_of(budget.window, now, budget.time_zone)
         moved = {
-            name: structs.replace(one, period=period) if one.period == books.period else one
+            name: structs.replace(one, period=period if one.period == books.period else OVER)
             for name, one in books.slices.items()
         }
         books = structs.replace(books, window=budget.window, zone=budget.time_zone, period=period, settled_nanos=0)

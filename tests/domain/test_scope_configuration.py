@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from given import DAY, NOON
 from trunkline_actors.money import Budget
-from trunkline_actors.slices import configure, turn
+from trunkline_actors.slices import OVER, configure, turn
 from trunkline_events.budget import BudgetSet, ScopeBooks, Slice
 from trunkline_events.refusal import Refused
 from trunkline_projections.budgets import books_of
@@ -98,10 +98,13 @@ def test_another_window_or_zone_begins_with_nothing_settled_and_what_is_leased_s
     assert found.slices == {"a": a_slice(100, 30, period)}
 
 
-def test_a_window_that_was_over_before_stays_over() -> None:
-    found = changed(spent_and_leased("day", "2026-11-20"), Budget(limit_usd="1", window="month"))
-    assert found.reserved_nanos == 0
-    assert found.slices == {"a": a_slice(100, 30, "2026-11-20")}
+@pytest.mark.parametrize(("zone", "now"), [("UTC", NOON), ("America/New_York", NOON - DAY / 2 + 1)])
+def test_a_window_that_was_over_before_stays_over_also_where_a_day_of_its_name_begins(zone: str, now: float) -> None:
+    budget = Budget(limit_usd="0", window="day", time_zone=zone)
+    before = spent_and_leased("day", "2026-11-20", "Asia/Kathmandu")
+    found = changed(before, budget, now)
+    assert (found.settled_nanos, found.reserved_nanos) == (0, 0)
+    assert found.slices == {"a": a_slice(100, 30, OVER)}
 
 
 def test_a_day_that_was_leased_for_where_it_had_come_already_does_not_come_back_where_it_comes_later() -> None:
