@@ -1,70 +1,35 @@
-"""Callers that leave a stream: its upstream is cut within a second, and what was generated is billed.
-
-And attempts that reach a provider twice: called upstream once, settled once.
-"""
+"""Callers that leave a stream: its upstream is cut within a second, and what was generated is billed."""
 
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import pytest
 import upstream as up
 from audit import check_books, events, history, kinds, open_attempts
 from embedded_kit import eventually
+from far import LAST, THREAD, USAGE, WHOLE, WORD, serving, then_silent, wait_for_the_end
 from messages import ask, calling, chat_body
-from nats.aio.client import Client, Msg
+from nats.aio.client import Client
 from trunkline.client import Gateway
-from trunkline.host import Host
 from trunkline_actors.answers import PROBE_SECONDS
 from trunkline_actors.endings import Metering
 from trunkline_actors.provider import ProviderActor
 from trunkline_actors.running import Running
 from trunkline_actors.shell import Decided
-from trunkline_events import headers, subjects
-from trunkline_events.thread import Aborted, Ending, RouteDecided, UsageRecorded
+from trunkline_events import headers
+from trunkline_events.thread import Aborted, RouteDecided, UsageRecorded
 from upstream import SILENCE, Reply, Upstream
 
 pytest_plugins = ["gateway"]
 
 NOISE = 0.7
 """Seconds that two busy cores may add."""
-PRICE = {"input": "1.00", "output": "4.00"}
-THREAD = {headers.THREAD: "t"}
-WORD = {"choices": [{"index": 0, "delta": {"content": "word "}, "finish_reason": None}]}
-LAST = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
-USAGE = {"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 9, "total_tokens": 16}}
-WHOLE = {
-    "object": "chat.completion",
-    "choices": [{"index": 0, "message": {"role": "assistant", "content": "whole"}, "finish_reason": "stop"}],
-    "usage": USAGE["usage"],
-}
 
 
 @pytest.fixture
 def nats(gw: Gateway) -> Client:
     return gw._connection.nats
-
-
-@asynccontextmanager
-async def serving(gw: Gateway, upstream: Upstream) -> AsyncIterator[Upstream]:
-    """The model `m` is this upstream."""
-    async with upstream.serving():
-        await gw.providers.register(id="far", kind="openai-compatible", base_url=upstream.url)
-        await gw.models.register(id="m", provider="far", upstream="m", price=PRICE)
-        yield upstream
-
-
-def then_silent(*payloads: object) -> Reply:
-    return up.events(*payloads, done=False, after="stall")
-
-
-async def wait_for_the_end(gw: Gateway, thread: str = "t") -> None:
-    """Return when nothing of this thread is open."""
-    async with asyncio.timeout(10):
-        async for event in gw.events("thread", id=thread, since=0):
-            if isinstance(event.body, Ending):
-                return
 
 
 # --- callers that leave
@@ -225,15 +190,16 @@ async def test_a_silent_stream_says_nothing_that_a_reader_would_mind(gw: Gateway
         gw.chat.stream("m", "hello") as ours,
         calling(nats, chat_body("m", stream=True)) as bare,
     ):
-        numbers = [(await bare.next()).fields[headers.SEQ]]
-        silence = await bare.next()
+        said = [await bare.next(), await bare.next()]
         spoken.set()
-        numbers += [message.fields[headers.SEQ] for message in await bare.rest()]
+        said += await bare.rest()
         texts = [chunk.text async for chunk in ours]
-    assert silence.fields == {headers.SEQ: "2"}
-    assert silence.json["object"] == "chat.completion.chunk"
-    assert silence.json["choices"] == [{"index": 0, "delta": {}, "finish_reason": None}]
-    assert (numbers, "".join(texts)) == (["1", "3", "4"], "word ")
+    silences = [message for message in said[:-1] if message.json["choices"][0]["delta"] == {}][:-1]
+    assert silences
+    assert silences[0].json["object"] == "chat.completion.chunk"
+    assert silences[0].json["choices"] == [{"index": 0, "delta": {}, "finish_reason": None}]
+    assert [int(message.fields[headers.SEQ]) for message in said] == list(range(1, len(said) + 1))
+    assert "".join(texts) == "word "
     assert ours.receipt is not None
 
 
@@ -260,110 +226,3 @@ async def test_a_fallback_after_a_silence_goes_on_counting(gw: Gateway, nats: Cl
     assert replayed[0].json["choices"] == silence.json["choices"]
     assert [message.data for message in replayed[1:]] == [message.data for message in rest]
     assert [int(message.fields[headers.SEQ]) for message in replayed] == numbers
-
-
-# --- attempts that arrive twice
-
-
-class Deliveries:
-    """What routers send to the provider `far`, to be sent again."""
-
-    def __init__(self, nats: Client) -> None:
-        self._nats = nats
-        self._heard: list[Msg] = []
-
-    async def listen(self) -> None:
-        async def hear(message: Msg) -> None:
-            self._heard.append(message)
-
-        await self._nats.subscribe(subjects.provider_endpoint("far", "chat"), cb=hear)
-
-    async def repeat(self, times: int = 3) -> None:
-        """Deliver the first once more, some times; returns when all were taken."""
-        await eventually(lambda: bool(self._heard))
-        first = self._heard[0]
-        for _ in range(times):
-            await self._nats.publish(first.subject, first.data, reply=self._nats.new_inbox(), headers=first.headers)
-        # The provider takes what it is sent in turn: when it is ready, it has them all.
-        await self._nats.request(subjects.provider_endpoint("far", "ready"), b"", timeout=5)
-
-
-@pytest.fixture
-async def deliveries(nats: Client) -> Deliveries:
-    heard = Deliveries(nats)
-    await heard.listen()
-    return heard
-
-
-@pytest.mark.parametrize("thread", ["t", None])
-async def test_an_attempt_delivered_again_while_it_runs_is_called_once(
-    gw: Gateway, nats: Client, deliveries: Deliveries, thread: str | None
-) -> None:
-    may_answer = asyncio.Event()
-
-    async def later(_request: up.Request) -> Reply:
-        await may_answer.wait()
-        return up.events(WORD, LAST, USAGE)
-
-    async with serving(gw, Upstream(handler=later)) as upstream:
-        fields = {headers.THREAD: thread} if thread else {}
-        async with calling(nats, chat_body("m", stream=True), fields) as call:
-            await upstream.asked.wait()
-            await deliveries.repeat()
-            may_answer.set()
-            assert [message.fields[headers.SEQ] for message in await call.rest()] == ["1", "2", "3"]
-        assert len(upstream.requests) == 1
-    recorded = await history(gw, thread or subjects.NO_THREAD)
-    assert kinds(recorded) == ["route-decided", "usage-recorded"]
-    check_books(recorded)
-
-
-@pytest.mark.parametrize("thread", ["t", None])
-@pytest.mark.parametrize(
-    ("reply", "ending"),
-    [
-        pytest.param(up.events(WORD, LAST, USAGE), "usage-recorded", id="settled"),
-        pytest.param(up.events(WORD, done=False, after="cut"), "usage-recorded", id="cut"),
-        pytest.param(then_silent(WORD), "aborted", id="aborted"),
-        pytest.param(up.answer({"error": {"message": "busy"}}, 503), "attempt-failed", id="failed"),
-    ],
-)
-async def test_an_attempt_delivered_again_after_its_end_is_not_called_again(
-    gw: Gateway, nats: Client, deliveries: Deliveries, reply: Reply, ending: str, thread: str | None
-) -> None:
-    fields = {headers.REQUEST: "r"} | ({headers.THREAD: thread} if thread else {})
-    async with serving(gw, Upstream(reply)) as upstream:
-        async with calling(nats, chat_body("m", stream=True, route={"attempts": 1}), fields) as call:
-            if ending == "aborted":
-                await call.next()
-                await gw.chat.abort("r")
-            await call.rest()
-            await deliveries.repeat()
-            upstream.replies = [up.answer(WHOLE)]
-            await gw.chat.create("m", "what comes after them", thread="other")
-            assert call.arrived.empty()
-        assert len(upstream.requests) == 2
-    recorded = await history(gw, thread or subjects.NO_THREAD)
-    assert kinds(recorded) == ["route-decided", ending]
-    check_books(recorded)
-
-
-@pytest.mark.parametrize("thread", ["t", None])
-async def test_an_attempt_that_several_processes_got_is_settled_once(
-    gw: Gateway, nats: Client, deliveries: Deliveries, bus_url: str, thread: str | None
-) -> None:
-    """Nothing sends an attempt twice, and the bus repeats nothing: so its calls are not compared, only its endings."""
-    second = await Host.start(bus_url, ("provider",))
-    try:
-        async with serving(gw, Upstream(up.events(*[WORD] * 3, LAST, USAGE))) as upstream:
-            fields = {headers.THREAD: thread} if thread else {}
-            async with calling(nats, chat_body("m", stream=True), fields) as call:
-                await deliveries.repeat(20)
-                await call.rest()
-            await eventually(lambda: not second.runtime.open)
-            assert 1 <= len(upstream.requests) <= 2  # each process once
-    finally:
-        await second.stop()
-    recorded = await history(gw, thread or subjects.NO_THREAD)
-    assert kinds(recorded) == ["route-decided", "usage-recorded"]
-    check_books(recorded)
