@@ -4,6 +4,7 @@ import asyncio
 import random
 from typing import cast
 
+from msgspec import structs
 from trunkline_events.log import LogRefused, LogUnavailable
 from trunkline_events.refusal import Refused
 from trunkline_events.thread import Books, RequestRefused, RouteDecided
@@ -84,6 +85,8 @@ class Decider:
             decided = await self._once(run, request, answers)
             if not isinstance(decided, Underfunded):
                 return decided
+            if not request.parsed.asked.tokens:  # it may yet be counted, so it is refused for good by nobody
+                decided = structs.replace(decided, floor_nanos=0)
             answer = await self._escrow.lease(decided, run.request_id, run.thread)
             if answer is not None:
                 answers[decided.scope] = answer

@@ -105,9 +105,12 @@ class Escrow:
     def _purse(self, scope: str, books: ScopeBooks) -> Purse:
         """The slice for the running period, which nobody has heard of before it is leased."""
         purse = self._purses.get(scope)
-        if purse is not None and purse.period >= books.period:
-            return purse
         if purse is not None:
+            held = books.slices.get(purse.slice)
+            if held is not None:  # what is leased moves with a budget whose window is changed
+                purse.period = held.period
+            if purse.period == books.period:
+                return purse
             self._draining.append(purse)
         now = asyncio.get_running_loop().time()
         purse = Purse(scope=scope, slice=self._runtime.new_id(), period=books.period, used_at=now)
@@ -149,7 +152,8 @@ class Escrow:
         It is void where it came after a keeper froze a slice of it, having taken this process for dead: that can only
         be where the process stood still, or was cut off, about when it decided.
         """
-        if not decision.slices or not self._runtime.may_be_taken_for_dead(decision.now):
+        takes = decision.slices and decision.reserve_nanos
+        if not takes or not self._runtime.may_be_taken_for_dead(decision.now):
             return True
         for scope, name in decision.slices.items():
             books, _, _ = await self._runtime.scopes.load(scope, fresh=True)
@@ -175,8 +179,6 @@ class Escrow:
             if answer is None:
                 return None
             requests = await recall(self._runtime.bus, self._runtime.scopes, scope, self._runtime.name)
-            if purse.spent_nanos != purse.reported_nanos:  # what may be asked for at the least depends on all of it
-                await self._report(purse, keep=purse.reserved_nanos + max(0, purse.free_nanos))
             answer = await self._ask(purse, short, request_id, thread, last_word=True)
             return answer and self._named(scope, answer, requests)
 
@@ -186,12 +188,15 @@ class Escrow:
         number = self._numbers = self._numbers + 1
 
         def decide(books: ScopeBooks, now: float) -> Event | Refused | None:
+            if self._purses.get(purse.scope) is not purse:  # it was closed while we waited for our turn
+                return None
             ask = slices.Lease(
                 slice=purse.slice,
                 holder=self._runtime.name,
                 request_id=request_id,
                 thread=thread,
                 spent_nanos=purse.spent_nanos,
+                granted_nanos=purse.granted_nanos,
                 free_nanos=max(0, purse.free_nanos),
                 needed_nanos=short.needed_nanos,
                 wanted_nanos=short.wanted_nanos,
@@ -209,8 +214,8 @@ class Escrow:
             return decided
         # No other coroutine ran since the answer came, so none lowered what is granted in the meantime.
         self._learn(purse, decided.event)
-        if not any(one is purse for one in self._all()):  # closed while we asked: what we got is given back
-            self._draining.append(purse)
+        if self._purses.get(purse.scope) is not purse:  # closed while we asked: what we got is given back
+            self._drain(purse)
         await self._warn(purse.scope, decided.event)
         if isinstance(decided.event, BudgetRefused):
             return exceeded(slices.account(purse.scope, decided.event), short.needed_nanos, [], self._runtime.clock())
@@ -332,8 +337,15 @@ class Escrow:
         if isinstance(decided, Decided):
             self._learn(purse, decided.event)
             await self._warn(purse.scope, decided.event)
-        elif decided is None:
-            purse.reported_nanos = purse.spent_nanos  # a keeper closes it, having taken us for dead
+        elif not self._is_ours(purse):  # a keeper closes it, having taken us for dead
+            purse.reported_nanos = purse.spent_nanos
+            if not closed:
+                self._drain(purse)
+
+    def _is_ours(self, purse: Purse) -> bool:
+        known = self._runtime.scopes.known(purse.scope)
+        held = known.books.slices.get(purse.slice) if known else None
+        return held is not None and not held.frozen
 
     async def _warn(self, scope: str, event: Event) -> None:
         assert isinstance(event, ScopeBooks)

@@ -17,6 +17,7 @@ from nats.aio.client import Msg
 from trunkline_events import headers
 from trunkline_events.budget import ScopeBooks
 from trunkline_events.envelope import RecordedEvent
+from trunkline_events.failure import Failure, FailureClass
 from trunkline_events.log import LogError, Scope
 from trunkline_events.money import usd_from_nanos
 from trunkline_events.refusal import Refused
@@ -44,6 +45,7 @@ LEASE_SECONDS = DEAD_AFTER
 TICK = 0.25
 LONGEST_TICK = 1.0
 """A longer one means that we ourselves were stopped; that time counts against nobody."""
+VOID = Failure(kind=FailureClass.UNAVAILABLE, message="its router was taken for dead before it decided")
 RECENT = 10.0
 """Seconds of log to look back on at the start, for callers whose answer died with everything else."""
 
@@ -206,9 +208,11 @@ class KeeperActor(ServiceActor):
             attempt = endings.of_decision(watched.aggregate, decision, recorded.traceparent)
             runtime = self._runtime
             last_seen = runtime.clock() - LEASE_SECONDS
-            decided = await end(
-                runtime.shell, runtime.ledger, attempt, endings.orphaned(attempt, last_seen), actor=runtime.name
-            )
+            pending = self._view.state.attempts.get(decision.attempt_id)
+            ending_of_it = endings.orphaned(attempt, last_seen)
+            if pending is not None and pending.void:
+                ending_of_it = endings.failed(attempt, VOID, (runtime.clock() - decision.now) * 1000)
+            decided = await end(runtime.shell, runtime.ledger, attempt, ending_of_it, actor=runtime.name)
             if decided is None:
                 return
             log.warning("keeper.orphaned", request=decision.request_id, attempt=decision.attempt_id)

@@ -26,12 +26,16 @@ CATEGORIES = ("thread", "budget")
 
 
 class Pending(Struct, frozen=True, kw_only=True):
-    """An attempt that was decided and has not ended. `sequence` is where its RouteDecided stands."""
+    """An attempt that was decided and has not ended. `sequence` is where its RouteDecided stands.
+
+    `void`: it takes from a slice that was frozen or closed before, so nobody sends it upstream, and it costs nothing.
+    """
 
     aggregate: str
     attempt_id: str
     sequence: int
     deadline: float
+    void: bool = False
 
 
 class SliceUse(Struct, kw_only=True):
@@ -59,13 +63,16 @@ def evolve(state: UnderWay, fact: ThreadFact | BudgetFact, sequence: int, aggreg
     """What is under way after this event. Mutates and returns `state`: it changes with every chat, and is large."""
     match fact:
         case RouteDecided():
+            usable = [use for name in fact.slices.values() if (use := state.slices.get(name)) and not use.frozen]
+            for use in usable:
+                use.open[fact.attempt_id] = fact.reserve_nanos
             state.attempts[fact.attempt_id] = Pending(
-                aggregate=aggregate, attempt_id=fact.attempt_id, sequence=sequence, deadline=fact.deadline
+                aggregate=aggregate,
+                attempt_id=fact.attempt_id,
+                sequence=sequence,
+                deadline=fact.deadline,
+                void=fact.reserve_nanos > 0 and len(usable) < len(fact.slices),
             )
-            for name in fact.slices.values():
-                use = state.slices.get(name)
-                if use is not None and not use.frozen:
-                    use.open[fact.attempt_id] = fact.reserve_nanos
         case UsageRecorded() | Aborted() | AttemptFailed() | Orphaned():
             state.attempts.pop(fact.attempt_id, None)
             _ended(state, fact)

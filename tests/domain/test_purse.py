@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 from given import NOON, a_decision
+from msgspec import structs
 from trunkline_actors.purse import Purse
 from trunkline_events.budget import (
     BudgetRefused,
@@ -144,6 +145,16 @@ def test_what_an_attempt_may_cost_is_taken_from_each_of_its_slices() -> None:
 def test_what_an_attempt_cost_is_spent_of_its_slice_once(ending: Event, cost: int) -> None:
     state = folded(leased(), a_decision(slices=TAKES), ending, ending)
     assert state.slices["s"] == SliceUse(scope="gateway", holder="p", spent_nanos=cost)
+
+
+@pytest.mark.parametrize(
+    ("before", "void"),
+    [((leased(),), False), ((leased(), FROZEN), True), ((leased(), CLOSED), True), ((), True)],
+)
+def test_what_takes_from_a_slice_that_is_frozen_or_gone_is_void(before: tuple[Event, ...], *, void: bool) -> None:
+    assert folded(*before, a_decision(slices=TAKES)).attempts["r-1"].void is void
+    free = structs.replace(a_decision(slices=TAKES), reserve_nanos=0)
+    assert folded(*before, free).attempts["r-1"].void is False, "what costs nothing takes from no slice"
 
 
 def test_a_decision_after_its_slice_was_frozen_takes_nothing_and_costs_it_nothing() -> None:
