@@ -12,8 +12,8 @@ from trunkline_events.times import format_time
 from trunkline_actors import money, slices
 from trunkline_actors.bus import Delivery
 from trunkline_actors.commands import Page, Reply, endpoint
-from trunkline_actors.micro import Endpoint, ServiceActor
-from trunkline_actors.readers import Readers
+from trunkline_actors.micro import Endpoint
+from trunkline_actors.readers import ChangeActor
 from trunkline_actors.recalls import recall
 from trunkline_actors.runtime import Runtime
 from trunkline_actors.shell import Command
@@ -35,25 +35,11 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True):
     scope: str
 
 
-class BudgetsActor(ServiceActor):
+class BudgetsActor(ChangeActor):
     """Sets budgets of keys, teams and the gateway, and shows their books."""
 
     def __init__(self, runtime: Runtime) -> None:
-        super().__init__(runtime.bus, "trunkline-budgets", runtime.version, {"process": runtime.name})
-        self._runtime = runtime
-        self._readers = Readers(runtime)
-
-    async def starting(self) -> None:
-        await self._readers.start()
-        await super().starting()
-
-    async def stopped(self) -> None:
-        await super().stopped()
-        await self._readers.stop()
-
-    async def fallen(self) -> None:
-        await super().fallen()
-        await self._readers.stop()
+        super().__init__(runtime, "trunkline-budgets")
 
     def endpoints(self) -> list[Endpoint]:
         return [
@@ -84,8 +70,7 @@ class BudgetsActor(ServiceActor):
             return decided
         assert decided is not None
         assert isinstance(decided.event, ScopeBooks)
-        await runtime.gateway.reached(decided.sequence)
-        await self._readers.reached(decided.sequence)
+        await self.read_by_all(decided.sequence)
         return shown(given.scope, decided.event, decided.sequence, runtime.clock())
 
     async def _get(self, given: Scope, delivery: Delivery) -> Reply:

@@ -13,11 +13,12 @@ from trunkline_projections.threads import books_of
 from trunkline_actors import money, routing, slices
 from trunkline_actors.bounds import count_input, encoding_of
 from trunkline_actors.courier import Courier, DecidedRoute
-from trunkline_actors.escrow import Escrow, hold_of
+from trunkline_actors.escrow import Escrow
 from trunkline_actors.inflight import Run
 from trunkline_actors.mailbox import Spawn
 from trunkline_actors.money import Exceeded, Underfunded, Waiting, exceeded
 from trunkline_actors.parked import thread_of
+from trunkline_actors.purse import hold_of
 from trunkline_actors.runtime import Runtime
 from trunkline_actors.shell import Command
 

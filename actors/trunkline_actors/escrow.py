@@ -5,7 +5,7 @@ somebody's slice is refused to nobody: who runs short asks all holders to give b
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import structlog
@@ -23,7 +23,7 @@ from trunkline_actors.endings import cost_of
 from trunkline_actors.ledger import ending_of
 from trunkline_actors.mailbox import Spawn
 from trunkline_actors.money import Fund, Short, Underfunded, exceeded
-from trunkline_actors.purse import Purse
+from trunkline_actors.purse import Purse, Purses, hold_of
 from trunkline_actors.recalls import read_recall, recall, returned
 from trunkline_actors.runtime import Runtime
 from trunkline_actors.shell import Command, Decided
@@ -38,14 +38,6 @@ RECALL_SECONDS = 3.0
 """For so long after a recall everything that is freed is given back at once."""
 
 
-def hold_of(attempt_id: str, draw: float) -> str:
-    """One name for what one decision holds.
-
-    Not the attempt's id alone: where a request is on its way twice, both decide, and one of the two is not stored.
-    """
-    return f"{attempt_id} {draw}"
-
-
 class Escrow:
     """The slices of one process. Deciding takes and gives back without waiting; leasing and reporting append."""
 
@@ -53,9 +45,7 @@ class Escrow:
         self._runtime = runtime
         self._spawn = spawn
         self._ahead = ahead
-        self._purses: dict[str, Purse] = {}
-        self._draining: list[Purse] = []
-        self._requests: dict[str, str] = {}
+        self._purses = Purses(runtime.new_id)
         self._doubtful: dict[str, tuple[str, str, int]] = {}
         self._leasing: dict[str, asyncio.Lock] = {}
         self._numbers = 0
@@ -77,8 +67,8 @@ class Escrow:
             await self._subscription.unsubscribe()
         try:
             async with asyncio.timeout(2 * REPORT_SECONDS):
-                for purse in self._all():
-                    self._drain(purse)
+                for purse in self._purses.all():
+                    self._purses.drain(purse)
                     await self._look_after(purse)
         except (LogError, TimeoutError) as error:
             log.warning("escrow.not_returned", error=type(error).__name__)
@@ -93,7 +83,7 @@ class Escrow:
         known = self._runtime.scopes.known(scope)
         assert known is not None
         books = slices.turn(known.books, now)
-        purse = self._purse(scope, books)
+        purse = self._purses.current(scope, books, asyncio.get_running_loop().time())
         return Fund(
             scope=scope,
             slice=purse.slice,
@@ -102,44 +92,17 @@ class Escrow:
             answer=answer,
         )
 
-    def _purse(self, scope: str, books: ScopeBooks) -> Purse:
-        """The slice for the running period, which nobody has heard of before it is leased."""
-        purse = self._purses.get(scope)
-        if purse is not None:
-            held = books.slices.get(purse.slice)
-            if held is not None:  # what is leased moves with a budget whose window is changed
-                purse.period = held.period
-            if purse.period == books.period:
-                return purse
-            self._draining.append(purse)
-        now = asyncio.get_running_loop().time()
-        purse = Purse(scope=scope, slice=self._runtime.new_id(), period=books.period, used_at=now)
-        self._purses[scope] = purse
-        return purse
-
     def take(self, hold: str, request_id: str, taken: Mapping[str, str], nanos: int) -> None:
         """Set the worst case of an attempt aside in every slice it takes from, by scope. `hold` names this decision."""
-        if not taken:
-            return
-        now = asyncio.get_running_loop().time()
-        self._requests[hold] = request_id
-        for purse in self._all():
-            if taken.get(purse.scope) == purse.slice:
-                purse.take(hold, nanos, now)
+        self._purses.take(hold, request_id, taken, nanos, asyncio.get_running_loop().time())
 
     def give_back(self, hold: str, cost_nanos: int = 0) -> None:
         """An attempt ended, or never came to be. Told twice, it counts once."""
-        if self._requests.pop(hold, None) is None:
-            return
         now = asyncio.get_running_loop().time()
-        for purse in self._all():
-            if purse.give_back(hold, cost_nanos):
-                if now < purse.recalled_until:
-                    self._urgent.set()
-                self.on_freed(purse.scope)
-
-    def _all(self) -> Iterable[Purse]:
-        return (*self._purses.values(), *self._draining)
+        for purse in self._purses.give_back(hold, cost_nanos):
+            if now < purse.recalled_until:
+                self._urgent.set()
+            self.on_freed(purse.scope)
 
     def find_out(self, thread: str, decision: RouteDecided, sequence: int) -> None:
         """Nobody said what this attempt cost: look in the log, until it has ended there."""
@@ -160,9 +123,9 @@ class Escrow:
             held = books.slices.get(name)
             if held is None or held.frozen:
                 log.warning("escrow.frozen", budget=scope, attempt=decision.attempt_id)
-                for purse in self._all():
+                for purse in self._purses.all():
                     if purse.slice == name:
-                        self._drain(purse)
+                        self._purses.drain(purse)
                 return False
         return True
 
@@ -188,7 +151,7 @@ class Escrow:
         number = self._numbers = self._numbers + 1
 
         def decide(books: ScopeBooks, now: float) -> Event | Refused | None:
-            if self._purses.get(purse.scope) is not purse:  # it was closed while we waited for our turn
+            if not self._purses.is_current(purse):  # it was closed while we waited for our turn
                 return None
             ask = slices.Lease(
                 slice=purse.slice,
@@ -208,14 +171,14 @@ class Escrow:
 
         decided = await self._execute(purse.scope, f"{purse.slice}/{number}", decide, request_id)
         if decided is None:  # frozen, or of a period that is over: the next one is ours again
-            self._drain(purse)
+            self._purses.drain(purse)
             return None
         if isinstance(decided, Refused):
             return decided
         # No other coroutine ran since the answer came, so none lowered what is granted in the meantime.
         self._learn(purse, decided.event)
-        if self._purses.get(purse.scope) is not purse:  # closed while we asked: what we got is given back
-            self._drain(purse)
+        if not self._purses.is_current(purse):  # closed while we asked: what we got is given back
+            self._purses.drain(purse)
         await self._warn(purse.scope, decided.event)
         if isinstance(decided.event, BudgetRefused):
             return exceeded(slices.account(purse.scope, decided.event), short.needed_nanos, [], self._runtime.clock())
@@ -227,12 +190,8 @@ class Escrow:
         if known is None or not isinstance(answer, Short):
             return answer
         now = self._runtime.clock()
-        holders = sorted({*requests, *self._holders(scope)})
+        holders = sorted({*requests, *self._purses.holders(scope)})
         return exceeded(slices.account(scope, slices.turn(known.books, now)), answer.needed_nanos, holders, now)
-
-    def _holders(self, scope: str) -> list[str]:
-        purse = self._purses.get(scope)
-        return sorted({self._requests.get(name, "") for name in purse.open} - {""}) if purse else []
 
     def _learn(self, purse: Purse, event: Event) -> None:
         assert isinstance(event, BudgetReserved | BudgetSettled | BudgetRefused)
@@ -241,13 +200,6 @@ class Escrow:
             purse.reported_nanos = held.spent_nanos
             if isinstance(event, BudgetReserved):
                 purse.granted_nanos = held.granted_nanos
-
-    def _drain(self, purse: Purse) -> None:
-        """Take nothing from it any more; it is closed when nothing runs on it."""
-        if self._purses.get(purse.scope) is purse:
-            del self._purses[purse.scope]
-        if purse not in self._draining:
-            self._draining.append(purse)
 
     async def _execute(
         self, scope: str, command_id: str, decide: Callable[[ScopeBooks, float], Any], cause: str
@@ -279,7 +231,7 @@ class Escrow:
         except LogError as error:
             log.warning("escrow.not_returned", error=type(error).__name__)
             return
-        await returned(self._runtime.bus, reply, self._runtime.name, self._holders(purse.scope))
+        await returned(self._runtime.bus, reply, self._runtime.name, self._purses.holders(purse.scope))
 
     # -- reporting -------------------------------------------------------------------------------------------------
 
@@ -293,7 +245,7 @@ class Escrow:
             self._urgent.clear()
             for hold, decided in list(self._doubtful.items()):
                 await self._look_for_the_end(hold, *decided)
-            for purse in list(self._all()):
+            for purse in self._purses.all():
                 try:
                     await self._look_after(purse)
                 except LogError as error:
@@ -313,8 +265,8 @@ class Escrow:
         now = asyncio.get_running_loop().time()
         leasing = self._leasing.get(purse.scope)
         if not purse.open and now - purse.used_at > IDLE_SECONDS and not (leasing and leasing.locked()):
-            self._drain(purse)
-        draining = purse in self._draining
+            self._purses.drain(purse)
+        draining = self._purses.is_draining(purse)
         keep = purse.reserved_nanos if draining else purse.keeps(now, IDLE_SECONDS)
         closed = draining and not purse.open
         returns = purse.granted_nanos > purse.spent_nanos + keep
@@ -333,14 +285,14 @@ class Escrow:
 
         decided = await self._execute(purse.scope, f"{purse.slice}/{self._numbers}", decide, purse.slice)
         if closed:
-            self._draining.remove(purse)
+            self._purses.closed(purse)
         if isinstance(decided, Decided):
             self._learn(purse, decided.event)
             await self._warn(purse.scope, decided.event)
         elif not self._is_ours(purse):  # a keeper closes it, having taken us for dead
             purse.reported_nanos = purse.spent_nanos
             if not closed:
-                self._drain(purse)
+                self._purses.drain(purse)
 
     def _is_ours(self, purse: Purse) -> bool:
         known = self._runtime.scopes.known(purse.scope)

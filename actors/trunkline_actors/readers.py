@@ -11,6 +11,7 @@ from nats.aio.client import Msg
 from trunkline_events.subjects import PULSE
 
 from trunkline_actors.dispatch import read_pulse
+from trunkline_actors.micro import ServiceActor
 from trunkline_actors.runtime import PULSE_SECONDS, Runtime
 
 FORGOTTEN = 3 * PULSE_SECONDS
@@ -56,3 +57,29 @@ class Readers:
     def _behind(self, sequence: int, now: float) -> bool:
         self._positions = {name: one for name, one in self._positions.items() if now - one[1] < FORGOTTEN}
         return any(position < sequence for position, _ in self._positions.values())
+
+
+class ChangeActor(ServiceActor):
+    """An actor that changes what all processes decide by, and answers when all of them have read the change."""
+
+    def __init__(self, runtime: Runtime, name: str) -> None:
+        super().__init__(runtime.bus, name, runtime.version, {"process": runtime.name})
+        self._runtime = runtime
+        self._readers = Readers(runtime)
+
+    async def starting(self) -> None:
+        await self._readers.start()
+        await super().starting()
+
+    async def stopped(self) -> None:
+        await super().stopped()
+        await self._readers.stop()
+
+    async def fallen(self) -> None:
+        await super().fallen()
+        await self._readers.stop()
+
+    async def read_by_all(self, sequence: int) -> None:
+        """Return when this process and every other living one has read the event at this sequence."""
+        await self._runtime.gateway.reached(sequence)
+        await self._readers.reached(sequence)

@@ -15,8 +15,8 @@ from trunkline_projections.models import Registry
 from trunkline_actors import registry
 from trunkline_actors.bus import Delivery
 from trunkline_actors.commands import ById, Page, Reply, arguments, endpoint
-from trunkline_actors.micro import Endpoint, ServiceActor
-from trunkline_actors.readers import Readers
+from trunkline_actors.micro import Endpoint
+from trunkline_actors.readers import ChangeActor
 from trunkline_actors.runtime import Runtime
 from trunkline_actors.shell import Command, Decided
 
@@ -48,29 +48,15 @@ class _Source:
         """Nothing to remember: the view follows the log."""
 
 
-class RegistryActor(ServiceActor):
+class RegistryActor(ChangeActor):
     """Registers, changes and lists models and providers."""
 
     def __init__(self, runtime: Runtime, kinds: frozenset[str]) -> None:
-        super().__init__(runtime.bus, "trunkline-registry", runtime.version, {"process": runtime.name})
-        self._runtime = runtime
+        super().__init__(runtime, "trunkline-registry")
         self._kinds = kinds
-        self._readers = Readers(runtime)
         lock = asyncio.Lock()  # one for both: what may be said of a model depends on the providers, and the reverse
         self._models = _Source(runtime, "model", lock)
         self._providers = _Source(runtime, "provider", lock)
-
-    async def starting(self) -> None:
-        await self._readers.start()
-        await super().starting()
-
-    async def stopped(self) -> None:
-        await super().stopped()
-        await self._readers.stop()
-
-    async def fallen(self) -> None:
-        await super().fallen()
-        await self._readers.stop()
 
     def endpoints(self) -> list[Endpoint]:
         return [
@@ -250,8 +236,7 @@ class RegistryActor(ServiceActor):
             return decided
         if decided is None:  # it was so already
             return {"seq": await self._runtime.log.end(), "id": entry, "changed": False}
-        await self._runtime.gateway.reached(decided.sequence)
-        await self._readers.reached(decided.sequence)
+        await self.read_by_all(decided.sequence)
         return {"seq": decided.sequence, "id": entry, **_shown(decided)}
 
 

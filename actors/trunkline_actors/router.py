@@ -16,13 +16,14 @@ from trunkline_actors.claims import Claim, fingerprint_of, key_id, scope_of
 from trunkline_actors.courier import Courier, DecidedRoute
 from trunkline_actors.deciding import Decider
 from trunkline_actors.dispatch import Outcome, read_join
-from trunkline_actors.escrow import Escrow, hold_of
+from trunkline_actors.escrow import Escrow
 from trunkline_actors.idempotency import ANOTHER_REQUEST, Idempotency
 from trunkline_actors.inflight import InFlight, Run
 from trunkline_actors.micro import Endpoint, ServiceActor, log_down
 from trunkline_actors.money import Waiting
 from trunkline_actors.parked import Parked, Place
 from trunkline_actors.parking import Parking, waits_at
+from trunkline_actors.purse import hold_of
 from trunkline_actors.requests import Parsed, parse_chat, parse_embeddings
 from trunkline_actors.runtime import Runtime
 

@@ -10,8 +10,9 @@ from audit import check_limits, events
 from trunkline.client import Gateway
 from trunkline_actors import escrow as escrow_module
 from trunkline_actors.catalogue import listed
-from trunkline_actors.escrow import Escrow, hold_of
+from trunkline_actors.escrow import Escrow
 from trunkline_actors.money import Fund, Underfunded, Waiting
+from trunkline_actors.purse import hold_of
 from trunkline_actors.rates import Rates
 from trunkline_actors.runtime import Runtime
 from trunkline_events.connection import Connection

@@ -2,34 +2,20 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 import trunkline
 from audit import check_books, events, history
-from processes import Role, running, until
+from processes import Role, until
 from trunkline.client import Gateway
 from trunkline.embedded import EmbeddedServer
 from trunkline.errors import Aborted, BudgetExceeded
 from trunkline_events.subjects import ABORT
 from trunkline_events.thread import RouteDecided
 
+pytest_plugins = ["two_routers"]
+
 PRICE = {"input": "1.00", "output": "4.00"}
-
-
-@pytest.fixture
-async def server(tmp_path: Path) -> AsyncIterator[EmbeddedServer]:
-    async with EmbeddedServer(store=tmp_path / "nats", port=0, durability="process") as started:
-        yield started
-
-
-@pytest.fixture
-async def cast(server: EmbeddedServer, tmp_path: Path) -> AsyncIterator[dict[str, Role]]:
-    """Two routers, and one process with everything else."""
-    roles = {name: Role(server.url, tmp_path, name, "router") for name in ("first", "second")}
-    roles["core"] = Role(server.url, tmp_path, "core", "registry", "provider", "keeper")
-    async with running(*roles.values()):
-        yield roles
 
 
 @pytest.fixture

@@ -3,35 +3,21 @@
 import asyncio
 import signal
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 import trunkline
 from audit import check_books, check_scopes, events
-from processes import Role, passed, running, until
+from processes import Role, passed, until
 from trunkline.client import Gateway
 from trunkline.embedded import EmbeddedServer
 from trunkline_events.budget import BudgetReserved, BudgetSettled
 from trunkline_events.money import usd_from_nanos
 from trunkline_events.thread import RequestRefused, RouteDecided
 
+pytest_plugins = ["two_routers"]
+
 PRICE = {"input": "1.00", "output": "4.00"}
 LIMIT = "0.05"
-
-
-@pytest.fixture
-async def server(tmp_path: Path) -> AsyncIterator[EmbeddedServer]:
-    async with EmbeddedServer(store=tmp_path / "nats", port=0, durability="process") as started:
-        yield started
-
-
-@pytest.fixture
-async def cast(server: EmbeddedServer, tmp_path: Path) -> AsyncIterator[dict[str, Role]]:
-    """Two routers, and one process with everything else."""
-    roles = {name: Role(server.url, tmp_path, name, "router") for name in ("first", "second")}
-    roles["core"] = Role(server.url, tmp_path, "core", "registry", "provider", "keeper")
-    async with running(*roles.values()):
-        yield roles
 
 
 @pytest.fixture
