@@ -35,6 +35,9 @@ HEARTBEAT = 1.0
 """Seconds between heartbeats of an idle consumer."""
 SILENCE = 2.5 * HEARTBEAT
 """Seconds without a word after which a consumer is gone: two heartbeats missed, and time for one to be late."""
+ABANDONED = 5.0
+"""Seconds after which the server removes a consumer that nobody listens to: who reads ends often, may not remove its
+own, and a server has room for so many only. One that was removed too early is made anew where it was."""
 LITTLE = 256 * 1024
 """Bytes in the queue at which the server may send more."""
 TURN = 64
@@ -93,7 +96,8 @@ class StreamFollower:
             info = await self._create()
         except (nats.errors.Error, nats.js.errors.Error, TimeoutError) as error:
             await self.stop()
-            raise LogUnavailable(f"the log can't be followed ({type(error).__name__}); is the server up?") from error
+            told = str(error) or type(error).__name__
+            raise LogUnavailable(f"the log can't be followed ({told}); is the server up?") from error
         except BaseException:  # whoever asked gave up: leave nothing behind that goes on
             await self.stop()
             raise
@@ -137,7 +141,7 @@ class StreamFollower:
             max_deliver=1,
             flow_control=True,
             idle_heartbeat=HEARTBEAT,
-            inactive_threshold=30.0,
+            inactive_threshold=ABANDONED,
             mem_storage=True,
             num_replicas=1,
         )
