@@ -40,7 +40,7 @@ log = structlog.get_logger()
 CONSUMER = "attendant"
 ACK_WAIT = 2.0
 """Seconds for the stream to say that it has a request."""
-ACK_OR_AGAIN = 4.0
+ACK_OR_AGAIN = 2.5
 """Seconds after which the server sends what nobody gave word of again: its attendant is lost, or the message was."""
 DISOWNED = 10.0
 """Seconds for which a request that was given up is called back, should it turn up."""
