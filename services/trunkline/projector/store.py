@@ -8,9 +8,10 @@ PostgreSQL: each view is a schema; a rebuild renames them in one transaction.
 import fcntl
 import os
 import secrets
+import sqlite3
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -109,6 +110,15 @@ class SQLiteStore(Store):
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+
+    def open(self, env: Env, *, create: bool = False) -> View:
+        # The library sets this mode on a connection that nobody closes where that fails. So we set it, and tell it so.
+        with closing(sqlite3.connect(env["SQLITE_DBNAME"], uri=True)) as connection:
+            connection.execute("PRAGMA journal_mode = WAL").fetchone()
+        view = super().open(env, create=create)
+        assert isinstance(view, SQLiteView)
+        view.datastore.pool.is_journal_mode_wal = True
+        return view
 
     @property
     def where(self) -> str:
