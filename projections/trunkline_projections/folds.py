@@ -51,6 +51,7 @@ def _step_attempts(state: UnderWay, event: RecordedEvent) -> UnderWay:
 ATTEMPTS: Fold[UnderWay] = Fold(
     name="attempts",
     categories=attempts.CATEGORIES,
+    follows_all=True,
     state=UnderWay,
     initial=UnderWay,
     step=_step_attempts,

@@ -60,7 +60,7 @@ class View(Generic[S]):
         self._log = log_
         self._fold = fold
         self._snapshots = snapshots
-        self._scope = Scope(fold.categories)
+        self._scope = Scope(() if fold.follows_all else fold.categories)
         self._follower: Follower | None = None
         self._key = f"{fold.name}.{fold.schema()}"
         self._since_snapshot = 0
@@ -74,7 +74,7 @@ class View(Generic[S]):
 
     @property
     def position(self) -> int:
-        """The sequence of the last event of our categories in `state`."""
+        """The sequence of the last event that was followed: all of our categories up to it are in `state`."""
         return self._position
 
     async def start(self) -> None:
@@ -90,12 +90,14 @@ class View(Generic[S]):
         await self.reached(end)
 
     async def reached(self, sequence: int) -> None:
-        """Return when `state` holds the event at `sequence`, one of our categories."""
+        """Return when `state` holds the event at `sequence`, one that is followed."""
         if self._follower is not None and self._position < sequence:
             await self._follower.reached(sequence)
 
     def _apply(self, event: RecordedEvent) -> None:
-        if isinstance(event.body, Unknown):
+        if event.category not in self._fold.categories:
+            pass
+        elif isinstance(event.body, Unknown):
             self.skipped += 1
             log.warning("view.event_skipped", fold=self._fold.name, sequence=event.sequence, type=event.type)
         else:
