@@ -7,7 +7,7 @@ from typing import cast
 from trunkline.chat import Receipt
 from trunkline.client import Gateway
 from trunkline_events import subjects
-from trunkline_events.budget import BudgetReserved, BudgetSettled, ScopeBooks
+from trunkline_events.budget import BudgetRefused, BudgetReserved, BudgetSettled, ScopeBooks
 from trunkline_events.envelope import RecordedEvent
 from trunkline_events.log import Scope
 from trunkline_events.thread import Ending, Metered, Orphaned, RouteDecided, ThreadEvent, ThreadFact
@@ -98,7 +98,7 @@ def check_scopes(recorded: list[RecordedEvent]) -> None:
     closed: set[str] = set()
     for event in recorded:
         body = event.body
-        if isinstance(body, BudgetReserved | BudgetSettled):
+        if isinstance(body, BudgetReserved | BudgetSettled | BudgetRefused):
             reported[body.slice] += body.spent_nanos
         if isinstance(body, BudgetSettled) and body.closed:
             closed.add(body.slice)

@@ -132,7 +132,12 @@ def lease(scope: str, books: ScopeBooks, ask: Lease, now: float) -> BudgetReserv
             if known is None:  # a refusal makes no slice
                 books = _with(books, {name: one for name, one in books.slices.items() if name != ask.slice})
             return BudgetRefused(
-                request_id=ask.request_id, thread=ask.thread, needed_nanos=ask.needed_nanos, **fields(books)
+                request_id=ask.request_id,
+                thread=ask.thread,
+                needed_nanos=ask.needed_nanos,
+                slice=ask.slice,
+                spent_nanos=reported,
+                **fields(books),
             )
         # Else it gets what there is, and what it takes at least is known from what is reported on this occasion.
     fair = available // (2 * len({one.holder for one in books.slices.values()} | {ask.holder}))

@@ -79,11 +79,16 @@ class BudgetSettled(BudgetEvent, frozen=True, kw_only=True, tag="budget.settled.
 
 
 class BudgetRefused(BudgetEvent, frozen=True, kw_only=True, tag="budget.refused.v1"):
-    """A request needed more than there is, also if everything reserved came back."""
+    """A request needed more than there is, also if everything reserved came back.
+
+    `spent_nanos` is what its router reported of its `slice` on this occasion.
+    """
 
     request_id: str
     thread: str
     needed_nanos: int
+    slice: str = ""
+    spent_nanos: int = 0
 
 
 class ScopeWarned(BudgetEvent, frozen=True, kw_only=True, tag="budget.warned.v1"):
