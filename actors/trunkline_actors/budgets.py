@@ -5,19 +5,16 @@ from typing import Any
 import msgspec
 from trunkline_events import headers, subjects
 from trunkline_events.budget import GATEWAY, ScopeBooks
-from trunkline_events.money import usd_from_nanos
 from trunkline_events.refusal import Refused
-from trunkline_events.times import format_time
 
 from trunkline_actors import money, slices
 from trunkline_actors.bus import Delivery
-from trunkline_actors.commands import Page, Reply, endpoint
+from trunkline_actors.commands import Page, Reply, endpoint, shown_budget
 from trunkline_actors.micro import Endpoint
 from trunkline_actors.readers import ChangeActor
 from trunkline_actors.recalls import recall
 from trunkline_actors.runtime import Runtime
 from trunkline_actors.shell import Command
-from trunkline_actors.windows import resets_at
 
 
 class SetBudget(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -125,16 +122,9 @@ def _team_problem(given: SetBudget) -> Refused | None:
 def shown(scope: str, books: ScopeBooks, sequence: int, now: float) -> dict[str, Any]:
     """A budget as commands show it. What was spent a moment ago may not have been reported yet."""
     books = slices.turn(books, now)
-    reset = resets_at(books.window, now, books.zone)
     return {
         "scope": scope,
-        "limit_usd": None if books.limit_nanos is None else usd_from_nanos(books.limit_nanos),
-        "window": books.window,
-        "time_zone": books.zone,
-        "warn_at": books.warn_at,
-        "settled_usd": usd_from_nanos(books.settled_nanos),
-        "reserved_usd": usd_from_nanos(books.reserved_nanos),
-        "resets_at": None if reset is None else format_time(reset),
+        **shown_budget(books, now),
         "team": books.team,
         "holders": sorted({one.holder for one in books.slices.values()}),
         "seq": sequence,

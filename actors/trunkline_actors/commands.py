@@ -4,10 +4,15 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 import msgspec
+from trunkline_events.budget import ScopeBooks
+from trunkline_events.money import usd_from_nanos
 from trunkline_events.refusal import Refused
+from trunkline_events.thread import Books
+from trunkline_events.times import format_time
 
 from trunkline_actors.bus import Bus, Delivery
 from trunkline_actors.micro import Endpoint, Handler
+from trunkline_actors.windows import resets_at
 
 A = TypeVar("A")
 
@@ -67,3 +72,17 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
         if 1 <= self.limit <= 1000:
             return None
         return Refused(code="invalid_request", message="limit must be from 1 to 1,000", param="limit")
+
+
+def shown_budget(books: Books | ScopeBooks, now: float) -> dict[str, Any]:
+    """What commands show of any budget, its window turned to now already."""
+    reset = resets_at(books.window, now, books.zone)
+    return {
+        "limit_usd": None if books.limit_nanos is None else usd_from_nanos(books.limit_nanos),
+        "window": books.window,
+        "time_zone": books.zone,
+        "warn_at": books.warn_at,
+        "settled_usd": usd_from_nanos(books.settled_nanos),
+        "reserved_usd": usd_from_nanos(books.reserved_nanos),
+        "resets_at": None if reset is None else format_time(reset),
+    }

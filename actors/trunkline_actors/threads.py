@@ -5,19 +5,16 @@ from typing import Any, cast
 import msgspec
 from trunkline_events import headers, subjects
 from trunkline_events.envelope import RecordedEvent
-from trunkline_events.money import usd_from_nanos
 from trunkline_events.refusal import Refused
 from trunkline_events.thread import Books, ThreadEvent
-from trunkline_events.times import format_time
 from trunkline_projections.threads import books_of
 
 from trunkline_actors import money
 from trunkline_actors.bus import Delivery
-from trunkline_actors.commands import Page, Reply, endpoint
+from trunkline_actors.commands import Page, Reply, endpoint, shown_budget
 from trunkline_actors.micro import Endpoint, ServiceActor
 from trunkline_actors.runtime import Runtime
 from trunkline_actors.shell import Command
-from trunkline_actors.windows import resets_at
 
 
 class Configure(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -95,16 +92,9 @@ class ThreadsActor(ServiceActor):
 def _shown(thread: str, books: Books, sequence: int, now: float) -> dict[str, Any]:
     """A thread's books as commands show them, their window turned to now."""
     books = money.turn(books, now)
-    reset = resets_at(books.window, now, books.zone)
     return {
         "thread_id": thread,
-        "limit_usd": None if books.limit_nanos is None else usd_from_nanos(books.limit_nanos),
-        "window": books.window,
-        "time_zone": books.zone,
-        "warn_at": books.warn_at,
-        "settled_usd": usd_from_nanos(books.settled_nanos),
-        "reserved_usd": usd_from_nanos(books.reserved_nanos),
-        "resets_at": None if reset is None else format_time(reset),
+        **shown_budget(books, now),
         "open": sorted({attempt.request_id for attempt in books.open.values()}),
         "tokens": books.tokens,
         "seq": sequence,
