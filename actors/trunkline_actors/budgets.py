@@ -1,10 +1,11 @@
 """The actor for budgets above threads: of API keys, teams and the gateway. Sets them, and says how they stand."""
 
+import re
 from typing import Any
 
 import msgspec
 from trunkline_events import headers, subjects
-from trunkline_events.budget import GATEWAY, ScopeBooks
+from trunkline_events.budget import GATEWAY, ScopeBooks, team_scope
 from trunkline_events.refusal import Refused
 
 from trunkline_actors import money, slices
@@ -15,6 +16,8 @@ from trunkline_actors.readers import ChangeActor
 from trunkline_actors.recalls import recall
 from trunkline_actors.runtime import Runtime
 from trunkline_actors.shell import Command
+
+_KEY_ID = re.compile("[0-9a-f]{16}")
 
 
 class SetBudget(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -102,6 +105,8 @@ def scope_problem(scope: str) -> Refused | None:
         return None
     if kind in {"team", "key"}:
         problem = subjects.id_problem(identifier) or subjects.id_problem(scope)
+        if kind == "key" and not _KEY_ID.fullmatch(identifier):  # a key itself must not get into the log
+            problem = "a key goes by its id, 16 hex digits: `trunkline budgets key-id` says which"
         return Refused(code="invalid_request", message=problem, param="scope") if problem else None
     return Refused(
         code="invalid_request",
@@ -115,7 +120,7 @@ def _team_problem(given: SetBudget) -> Refused | None:
         return None
     if not given.scope.startswith("key:"):
         return Refused(code="invalid_request", message="only a key belongs to a team", param="team")
-    problem = subjects.id_problem(given.team)
+    problem = subjects.id_problem(given.team) or subjects.id_problem(team_scope(given.team))
     return Refused(code="invalid_request", message=problem, param="team") if problem else None
 
 

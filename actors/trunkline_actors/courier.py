@@ -131,12 +131,14 @@ class Courier:
             return Outcome(status="ended", served=[event.reply])  # a keeper was quicker, and has told the caller
         return Outcome(status="failed", failure=failure.kind, message=failure.message)
 
-    async def withdraw_uncertain(self, run: Run, event: RouteDecided) -> bool:
+    async def withdraw_uncertain(self, run: Run, event: RouteDecided) -> int | None:
         """End an attempt whose decision may or may not be in the log: it was never sent, and must not be billed.
 
         That it can't be seen there proves nothing, since it may be on its way still. So a refusal is appended under its
-        id: either that is stored, and the decision can't be any more, or what is there already is found. False where
-        that is another decision: the same request was sent again, and is being served.
+        id: either that is stored, and the decision can't be any more, or what is there already is found.
+
+        0 where it costs nothing now. The decision's sequence where somebody else has ended it, at what cost the log
+        says. None where another decision is there: the same request was sent again, and is being served.
         """
 
         def refuse(books: Books, now: float) -> RequestRefused:
@@ -162,11 +164,11 @@ class Courier:
         decided = await self._runtime.shell.execute(self._runtime.ledger, command)
         assert isinstance(decided, Decided)
         if not isinstance(decided.event, RouteDecided):
-            return True
+            return 0
         if decided.event.draw != event.draw:
-            return False
-        await self.withdraw(run, event, Failure(kind=FailureClass.UNAVAILABLE, message=UNACKNOWLEDGED))
-        return True
+            return None
+        failure = Failure(kind=FailureClass.UNAVAILABLE, message=UNACKNOWLEDGED)
+        return 0 if await self.withdraw(run, event, failure) else decided.sequence
 
     async def withdraw(self, run: Run, event: RouteDecided, failure: Failure) -> bool:
         """End an attempt that was never sent, so that it costs nothing; false where it had ended otherwise."""

@@ -62,7 +62,7 @@ class Decider:
         else:
             books, _, _ = await self._runtime.ledger.load(run.thread, fresh=False)
             short = None if books.limit_nanos is None else money.over_budget(money.turn(books, now), 0, now)
-        metadata = short.metadata if short else {"budget": at}
+        metadata = {**short.metadata, "needed_usd": None} if short else {"budget": at}
         code = "budget_exceeded" if short else "unavailable"
         return Waiting(code=code, message=message, retryable=True, scope=at, metadata=metadata)
 
@@ -148,7 +148,12 @@ class Decider:
         if event.draw != moment.draw:
             self._escrow.give_back(hold_of(request.attempt_id, moment.draw))
             return None
-        if not await self._escrow.may_spend(event):
+        try:
+            may_spend = await self._escrow.may_spend(event)
+        except LogUnavailable:
+            self._spawn(self._withdraw(run, event))
+            raise
+        if not may_spend:
             # We were taken for dead, and what we decided since is void: it is ended, and decided anew.
             await self._withdraw(run, event)
             run.base += 1
@@ -159,8 +164,11 @@ class Decider:
         return DecidedRoute(event, sequence, model.upstream, moment.rates[event.model])
 
     async def _withdraw(self, run: Run, event: RouteDecided) -> None:
-        if await self._courier.withdraw_uncertain(run, event):
+        ended_by_others = await self._courier.withdraw_uncertain(run, event)
+        if ended_by_others == 0:
             self._escrow.give_back(hold_of(event.attempt_id, event.draw))
+        elif ended_by_others is not None:
+            self._escrow.find_out(run.thread, event, ended_by_others)
 
     def _told(self, event: RequestRefused, sequence: int, answers: dict[str, Refused]) -> Refused:
         if event.budget == money.THREAD:

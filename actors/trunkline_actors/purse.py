@@ -74,7 +74,7 @@ class Purses:
         self._new_slice = new_slice
         self._current: dict[str, Purse] = {}
         self._draining: list[Purse] = []
-        self._requests: dict[str, str] = {}
+        self._holds: dict[str, tuple[str, list[Purse]]] = {}
 
     def all(self) -> list[Purse]:
         """Every one that has not been closed."""
@@ -120,18 +120,18 @@ class Purses:
         """Set the worst case of an attempt aside in every slice it takes from, by scope. `hold` names the decision."""
         if not taken:
             return
-        self._requests[hold] = request_id
-        for purse in self.all():
-            if taken.get(purse.scope) == purse.slice:
-                purse.take(hold, nanos, now)
+        named = [self._current.get(scope) for scope in taken]
+        chosen = [one for one in (*named, *self._draining) if one and taken.get(one.scope) == one.slice]
+        self._holds[hold] = (request_id, chosen)
+        for purse in chosen:
+            purse.take(hold, nanos, now)
 
     def give_back(self, hold: str, cost_nanos: int) -> list[Purse]:
         """An attempt ended, or never came to be; where something became free. Told twice, it counts once."""
-        if self._requests.pop(hold, None) is None:
-            return []
-        return [purse for purse in self.all() if purse.give_back(hold, cost_nanos)]
+        _, purses = self._holds.pop(hold, ("", []))
+        return [purse for purse in purses if purse.give_back(hold, cost_nanos)]
 
     def holders(self, scope: str) -> list[str]:
         """The requests that hold money of a budget."""
         purse = self._current.get(scope)
-        return sorted({self._requests[hold] for hold in purse.open if hold in self._requests}) if purse else []
+        return sorted({self._holds[hold][0] for hold in purse.open if hold in self._holds}) if purse else []

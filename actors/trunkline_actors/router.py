@@ -249,8 +249,8 @@ class RouterActor(ServiceActor):
         return Refused(code="timeout", message="no answer came within the deadline", metadata=_tried(request))
 
     async def _at_once(self, run: Run, request: routing.Request, body: bytes) -> DecidedRoute | Refused | None:
-        """Decide now, unless somebody waits already for a budget that this request needs."""
-        at = self._parking.crowded(run.thread, request.key)
+        """Decide now, unless somebody waits already for a budget that this request needs, and for which it is new."""
+        at = self._parking.crowded(run.thread, request.key) if request.attempt == 1 else None
         if at is not None:
             return await self._decider.behind(run, at)
         return await self._decider.decide(run, request, body)

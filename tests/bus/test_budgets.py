@@ -6,12 +6,15 @@ from typing import Any
 
 import pytest
 import trunkline
-from audit import check_books, check_scopes, events
+from audit import check_books, check_scopes, events, history, kinds
 from trunkline import errors
 from trunkline.client import Gateway
 from trunkline.host import Host
+from trunkline_actors import endings
 from trunkline_actors.claims import key_id
+from trunkline_actors.ledger import end
 from trunkline_events.budget import BudgetReserved, BudgetSettled, ScopeWarned
+from trunkline_events.log import LogUnavailable
 from trunkline_events.thread import BudgetWarned, RouteDecided, UsageRecorded
 
 pytest_plugins = ["gateway"]
@@ -115,7 +118,10 @@ async def test_a_lower_limit_counts_what_is_spent_and_not_what_lies_in_slices(gw
         ({"scope": "team:"}, "scope"),
         ({"scope": "key:" + "k" * 200}, "scope"),
         ({"scope": "gateway", "team": "x"}, "team"),
-        ({"scope": "key:k", "team": "-"}, "team"),
+        ({"scope": "key:tl-a-key-itself"}, "scope"),
+        ({"scope": "key:40F89E395B66422F"}, "scope"),
+        ({"scope": SCOPE, "team": "-"}, "team"),
+        ({"scope": SCOPE, "team": "t" * 126}, "team"),
         ({"scope": "gateway", "budget": {"limit_usd": "much"}}, "budget.limit_usd"),
         ({"scope": "gateway", "budget": {"time_zone": "Mars"}}, "budget.time_zone"),
         ({"scope": "gateway", "budget": {"warn_at": 80}}, "budget.warn_at"),
@@ -153,3 +159,44 @@ async def test_a_warning_is_told_once_in_each_budget(gw: Gateway, keyed: Gateway
     assert sum(isinstance(event.body, ScopeWarned) for event in recorded) == 1
     assert sum(isinstance(event.body, BudgetWarned) for event in recorded) == 1
     check_scopes(recorded)
+
+
+async def test_a_decision_that_can_not_be_checked_for_want_of_the_log_is_withdrawn_at_no_cost(
+    gw: Gateway, keyed: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def unavailable(*_: object) -> bool:
+        raise LogUnavailable("the log does not answer")
+
+    await gw.budgets.set(scope=SCOPE, budget={"limit_usd": "1"})
+    with monkeypatch.context() as patched:
+        patched.setattr("trunkline_actors.escrow.Escrow.may_spend", unavailable)
+        with pytest.raises(errors.Unavailable):
+            await keyed.chat.create("echo", "hello", max_tokens=1000, thread="t")
+    async with asyncio.timeout(10):
+        while kinds(await history(gw, "t")) != ["route-decided", "attempt-failed"]:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+        while (await gw.budgets.get(scope=SCOPE))["reserved_usd"] != "0":  # noqa: ASYNC110 - given back when idle
+            await asyncio.sleep(0.1)
+    answer = await keyed.chat.create("echo", "hello", max_tokens=1000, thread="t")
+    assert answer.text == "hello"
+    check_scopes(await events(gw))
+
+
+async def test_what_a_keeper_ended_before_it_could_be_withdrawn_is_spent_of_every_budget(
+    gw: Gateway, keyed: Gateway, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def unavailable(*_: object) -> bool:
+        [decided] = [event.body for event in await events(gw) if isinstance(event.body, RouteDecided)]
+        attempt = endings.of_decision("t", decided)
+        await end(host.runtime.shell, host.runtime.ledger, attempt, endings.orphaned(attempt, 0.0), actor="keeper")
+        raise LogUnavailable("the log does not answer")
+
+    await gw.budgets.set(scope=SCOPE, budget={"limit_usd": "1"})
+    monkeypatch.setattr("trunkline_actors.escrow.Escrow.may_spend", unavailable)
+    with pytest.raises(errors.Unavailable):
+        await keyed.chat.create("echo", "hello", max_tokens=1000, thread="t")
+    books = await gw.threads.get(thread_id="t")
+    async with asyncio.timeout(10):
+        while (await gw.budgets.get(scope=SCOPE))["settled_usd"] != books["settled_usd"]:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    assert books["settled_usd"] != "0"
