@@ -52,7 +52,8 @@ SHELLS = {
         *("shell", "mailbox", "micro", "bus", "runtime", "supervisor", "commands"),  # what every actor stands on
         *("router", "deciding", "courier", "inflight", "idempotency"),  # routing a request
         *("escrow", "scopes", "recalls", "parked", "parking", "budgets"),  # money above threads, and waiting for it
-        *("provider", "running", "answers", "adapters", "fleet"),  # running an attempt
+        *("provider", "attempting", "running", "answers", "stalls", "adapters", "fleet"),  # running an attempt
+        *("breaker", "meter", "board", "configurations"),  # what routing decides from
         *("registrar", "readers", "threads", "keeper", "lease"),
         *("bucket", "claims", "ledger", "snapshots"),  # what a process remembers, and keeps in the bus
     },

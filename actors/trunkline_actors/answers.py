@@ -51,6 +51,11 @@ class Answering:
         """How many chunks every caller has been sent, by this attempt and those before it."""
         return self._seq
 
+    @property
+    def last_chunk(self) -> float:
+        """When the last chunk of the upstream went out, by the loop's clock."""
+        return self._last
+
     async def add(self, inbox: str) -> bool:
         """One more caller: it gets what was sent so far, then the rest like everybody.
 

@@ -10,7 +10,9 @@ from functools import lru_cache
 from importlib.metadata import version
 from typing import Any, NamedTuple
 
-from trunkline_actors.pricing import UNLISTED, Listed, Rate
+from trunkline_events.rate import Rate
+
+from trunkline_actors.pricing import UNLISTED, Listed
 
 _PROVIDER_IDS = {
     "openai": "openai",

@@ -12,6 +12,7 @@ from msgspec import Struct
 from trunkline_events import headers, subjects
 from trunkline_events.failure import Failure, FailureClass
 from trunkline_events.quick import Reply
+from trunkline_events.rate import Rate
 from trunkline_events.thread import Books, RequestRefused, RouteDecided
 from trunkline_projections.threads import books_of
 
@@ -19,7 +20,6 @@ from trunkline_actors import endings, money
 from trunkline_actors.dispatch import Dispatch, Join, Outcome, encode, outcome_decoder, pack
 from trunkline_actors.inflight import Run
 from trunkline_actors.ledger import end, has_ended
-from trunkline_actors.pricing import Rate
 from trunkline_actors.routing import Request
 from trunkline_actors.runtime import Runtime
 from trunkline_actors.shell import Command, Decided
@@ -106,6 +106,7 @@ class Courier:
             books_seq=decided.sequence,
             operation=event.asked.operation,
             model=event.model,
+            version=event.version,
             upstream=decided.upstream,
             rate=decided.rate,
             reserve_nanos=event.reserve_nanos,

@@ -9,9 +9,8 @@ from typing import Literal
 import msgspec
 from msgspec import Struct
 from trunkline_events.failure import FailureClass
+from trunkline_events.rate import Rate
 from trunkline_events.thread import Books, Operation
-
-from trunkline_actors.pricing import Rate
 
 
 class Dispatch(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -42,6 +41,7 @@ class Dispatch(Struct, frozen=True, kw_only=True, omit_defaults=True):
     sent: int = 0
     max_tokens: int | None = None
     include_usage: bool = False
+    version: str = ""
     claim: str | None = None
     fingerprint: str = ""
     key: str = ""

@@ -6,13 +6,13 @@ from typing import Any
 from msgspec import Struct, field
 from trunkline_events.envelope import Event
 from trunkline_events.failure import Failure
+from trunkline_events.rate import Rate
 from trunkline_events.thread import Aborted, AttemptFailed, Books, Metered, Orphaned, RouteDecided, UsageRecorded
 from trunkline_events.thread import Ending as EndingEvent
 from trunkline_events.usage import Usage
 from trunkline_projections.threads import books_of
 
 from trunkline_actors import money, pricing
-from trunkline_actors.pricing import Rate
 
 
 class Attempt(Struct, frozen=True, kw_only=True):

@@ -8,13 +8,13 @@ from typing import Any
 
 from msgspec import Struct, structs
 from trunkline_events.money import BadAmount, nanos_from_usd, usd_from_nanos
+from trunkline_events.rate import Rate
 from trunkline_events.refusal import Refused
 from trunkline_events.thread import Books, BudgetWarned, OpenAttempt, ThreadConfigured, Window
 from trunkline_events.times import format_time
 from trunkline_events.usage import Usage
 
 from trunkline_actors import pricing
-from trunkline_actors.pricing import Rate
 from trunkline_actors.windows import period_of, resets_at, zone_problem
 
 MAX_OPEN = 64

@@ -8,18 +8,9 @@ from collections.abc import Callable
 
 from msgspec import Struct
 from trunkline_events.money import cost_nanos, nanos_from_usd, usd_from_nanos
+from trunkline_events.rate import Rate
 from trunkline_events.registry import Model, Price, Provider
 from trunkline_events.usage import Usage
-
-
-class Rate(Struct, frozen=True, kw_only=True):
-    """Nano-dollars a million tokens, and the version of the price list they are from."""
-
-    input_nanos: int
-    cached_input_nanos: int
-    output_nanos: int
-    version: str
-
 
 Catalogue = Callable[[str, str], Rate | None]
 """(provider kind, upstream model) → its rate, or None where the catalogue does not know it."""

@@ -3,9 +3,10 @@
 import math
 from collections.abc import Mapping
 
+from trunkline_events.rate import Rate
 from trunkline_projections.models import Registry
 
-from trunkline_actors.pricing import CEILING, Listed, PriceList, Rate, price_model
+from trunkline_actors.pricing import CEILING, Listed, PriceList, price_model
 
 
 class Rates:

@@ -26,6 +26,9 @@ from trunkline_projections.models import Registry
 
 from trunkline_actors.requests import AUTO
 
+LONGEST_S = 86_400
+"""Seconds that anything about a provider may last."""
+
 FEATURES = frozenset({"tools", "vision", "json_schema", "thinking", "embeddings"})
 
 _SECRET_HEADERS = ("authorization", "api-key", "apikey", "token", "cookie", "secret")
@@ -63,6 +66,11 @@ class RegisterProvider(Struct, frozen=True, kw_only=True):
     max_concurrency: int | None = None
     timeout_s: float = 60.0
     headers: dict[str, str] = {}
+    first_token_timeout_s: float | None = None
+    stall_timeout_s: float = 20.0
+    breaker_failures: int = 5
+    breaker_open_s: float = 60.0
+    data: list[str] = []
     reason: str | None = None
 
 
@@ -220,8 +228,12 @@ def _provider_problem(provider: Provider, kinds: frozenset[str]) -> Refused | No
         return _invalid("a provider of kind 'openai-compatible' needs a base_url", "base_url")
     if provider.secret is not None and not provider.secret.startswith("env:"):
         return _invalid("secret names a secret, such as env:OPENAI_API_KEY; never the key itself", "secret")
-    if provider.timeout_s <= 0:
-        return _invalid("timeout_s must be more than 0 seconds", "timeout_s")
+    for name in ("timeout_s", "first_token_timeout_s", "stall_timeout_s", "breaker_open_s"):
+        seconds = getattr(provider, name)
+        if seconds is not None and not 0 < seconds <= LONGEST_S:
+            return _invalid(f"{name} must be more than 0 and at most {LONGEST_S:,} seconds", name)
+    if provider.breaker_failures < 1:
+        return _invalid("breaker_failures must be at least 1", "breaker_failures")
     if provider.max_concurrency is not None and provider.max_concurrency < 1:
         return _invalid("max_concurrency must be at least 1", "max_concurrency")
     for name in provider.headers:

@@ -119,6 +119,7 @@ def parse_chat(body: bytes) -> Parsed | Refused:
         max_tokens=max_tokens,
         features=features,
         route=_given(chat.route),
+        choices=chat.n or 1,
     )
     return _parsed(
         asked,

@@ -7,10 +7,11 @@ import msgspec
 from msgspec import Struct
 from trunkline_events.envelope import RecordedEvent, Unknown
 from trunkline_events.money import usd_from_nanos
+from trunkline_events.rate import Rate
 from trunkline_events.thread import Metered, Orphaned
 from trunkline_events.usage import Usage
 
-from trunkline_actors.pricing import Rate, cost_of
+from trunkline_actors.pricing import cost_of
 
 Grouping = Literal["thread", "key", "day"]
 GROUPINGS: tuple[Grouping, ...] = get_args(Grouping)

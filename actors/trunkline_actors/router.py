@@ -227,7 +227,12 @@ class RouterActor(ServiceActor):
             late = self._runtime.clock() >= request.deadline
             if late or request.attempt >= parsed.route.attempts or not _goes_on(outcome):
                 return failure
-            request = routing.with_attempt(request, run.attempt_id(request.attempt + 1), decided.event.model)
+            request = routing.with_attempt(
+                request,
+                run.attempt_id(request.attempt + 1),
+                decided.event.model,
+                outcome.failure or FailureClass.INTERNAL,
+            )
 
     def _settle(self, run: Run, decided: DecidedRoute, outcome: Outcome | None) -> None:
         """Free what the attempt holds of budgets above the thread; where nobody said what it cost, find that out."""

@@ -4,8 +4,13 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from msgspec import Struct, structs
+from trunkline_events.failure import FailureClass
+from trunkline_events.measured import Measured
+from trunkline_events.policy import Configuration
+from trunkline_events.rate import Rate
 from trunkline_events.refusal import Refused
 from trunkline_events.registry import Model
+from trunkline_events.subjects import NO_THREAD
 from trunkline_events.thread import Asked, Books, Candidate, RequestRefused, RouteDecided
 from trunkline_projections.circuits import Circuit
 from trunkline_projections.folds import Gateway
@@ -13,7 +18,7 @@ from trunkline_projections.folds import Gateway
 from trunkline_actors import money
 from trunkline_actors.bounds import encoding_of, image_bound
 from trunkline_actors.money import Exceeded, Fund, Underfunded, Waiting
-from trunkline_actors.pricing import Rate, worst_case
+from trunkline_actors.pricing import worst_case
 from trunkline_actors.requests import AUTO, BYTES_A_TOKEN, MOST_BYTES_A_TOKEN, Parsed
 
 MAX_CANDIDATES = 16
@@ -24,7 +29,11 @@ TYPICAL_OUTPUT = 512
 
 
 class Request(Struct, frozen=True, kw_only=True):
-    """One request on its way, and what has been tried for it. Times are Unix time in seconds; `key` is a key's id."""
+    """One request on its way, and what has been tried for it. Times are Unix time in seconds; `key` is a key's id.
+
+    `failures` are the classes of what was `tried`, in the same order; the first `rested` of them were waited out, and
+    may be tried again. `configuration` is that of its thread.
+    """
 
     request_id: str
     attempt_id: str
@@ -34,6 +43,10 @@ class Request(Struct, frozen=True, kw_only=True):
     reply: str
     deadline: float
     key: str = ""
+    thread: str = NO_THREAD
+    failures: tuple[FailureClass, ...] = ()
+    rested: int = 0
+    configuration: Configuration = Configuration()
 
 
 class Ranked(Struct, frozen=True):
@@ -45,13 +58,20 @@ class Ranked(Struct, frozen=True):
 
 
 class Moment(Struct, frozen=True, kw_only=True):
-    """What the world looked like: the gateway at `log_seq`, the rates that applied, the clock and the draw."""
+    """What the world looked like: the gateway at `log_seq`, the rates that applied, the clock and the draw.
+
+    `measured` are the statistics of models, `forced` the model that this process was told to use, `turn` counts its
+    decisions.
+    """
 
     gateway: Gateway
     rates: Mapping[str, Rate]
     log_seq: int
     now: float
     draw: float
+    measured: Mapping[str, Measured] = {}
+    forced: str | None = None
+    turn: int = 0
 
 
 def rank(request: Request, moment: Moment) -> Ranked | Refused:
@@ -282,9 +302,15 @@ def _no_route(request: Request, rejected: list[Candidate]) -> Refused:
     )
 
 
-def with_attempt(request: Request, attempt_id: str, tried: str) -> Request:
+def with_attempt(request: Request, attempt_id: str, tried: str, failure: FailureClass) -> Request:
     """The same request, one attempt on."""
-    return structs.replace(request, attempt_id=attempt_id, attempt=request.attempt + 1, tried=(*request.tried, tried))
+    return structs.replace(
+        request,
+        attempt_id=attempt_id,
+        attempt=request.attempt + 1,
+        tried=(*request.tried, tried),
+        failures=(*request.failures, failure),
+    )
 
 
 def with_id(request: Request, attempt_id: str) -> Request:

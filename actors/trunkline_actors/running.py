@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from msgspec import Struct, field
+from trunkline_events.failure import Failure
 
 from trunkline_actors.answers import Answering
 from trunkline_actors.dispatch import Dispatch
@@ -26,6 +27,8 @@ class Running(Struct, kw_only=True):
     text_bytes: int = 0
     cut: str | None = None
     """Why it was cut short: `aborted` on request, `abandoned` where nobody listens any more."""
+    late: Failure | None = None
+    """What it was cut for where the upstream was too long in answering."""
 
     def stop(self) -> None:
         """The upstream call is over: tell who waits for that."""
@@ -36,6 +39,12 @@ class Running(Struct, kw_only=True):
         """End the upstream call. Where it is over, what it used is being recorded, and stays as exact as it is."""
         if self.cut is None and not self.stopped.done():
             self.cut = why
+            self.work.cancel()
+
+    def gave_up(self, failure: Failure) -> None:
+        """End the upstream call, which keeps us waiting: that is its failure."""
+        if self.cut is None and self.late is None and not self.stopped.done():
+            self.late = failure
             self.work.cancel()
 
     def milliseconds(self, until: float | None = None) -> float:

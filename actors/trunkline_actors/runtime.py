@@ -17,10 +17,13 @@ from trunkline_events.tasks import end_task
 from trunkline_projections.folds import GATEWAY, Gateway
 from trunkline_projections.runner import View
 
+from trunkline_actors.board import Board
 from trunkline_actors.bus import Bus
 from trunkline_actors.claims import Claims
+from trunkline_actors.configurations import Configurations
 from trunkline_actors.dispatch import Pulse, encode
 from trunkline_actors.ledger import Ledger
+from trunkline_actors.meter import Meter
 from trunkline_actors.rates import Rates
 from trunkline_actors.scopes import Scopes
 from trunkline_actors.shell import Shell
@@ -69,6 +72,11 @@ class Runtime:
         self.ledger = Ledger(log_)
         self.scopes = Scopes(log_, self.gateway)
         self.shell = Shell(log_, self.clock)
+        self.meter = Meter()
+        self.board = Board()
+        self.configurations = Configurations(log_, self.ledger)
+        self.forced: str | None = None
+        """The model that this process was started to send every request to."""
         self.roles: list[str] = []
         self.open: set[str] = set()
         """Attempts that a provider here runs."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from trunkline_events import budget, circuit, registry, thread
+from trunkline_events import budget, circuit, gateway, policy, registry, thread
 from trunkline_events.envelope import Event, Unknown
 
 Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
@@ -102,7 +102,7 @@ class Codec:
         return event
 
 
-EVENT_MODULES = (registry, thread, budget, circuit)
+EVENT_MODULES = (registry, policy, thread, budget, circuit, gateway)
 UPCASTERS: dict[str, tuple[str, Upcaster]] = {}
 """The steps up from every version that was ever written. None is ever removed: somebody's log begins with it."""
 CODEC = Codec(_events_of(EVENT_MODULES), UPCASTERS)

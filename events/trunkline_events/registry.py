@@ -16,6 +16,16 @@ class Price(Struct, frozen=True, kw_only=True):
 Status = Literal["enabled", "disabled", "retired"]
 
 
+class Canary(Struct, frozen=True, kw_only=True):
+    """A version of a model that serves a share `weight` (above 0, below 1) of its requests, to be tried out."""
+
+    version: str
+    provider: str
+    upstream: str
+    weight: float
+    price: Price | None = None
+
+
 class Model(Struct, frozen=True, kw_only=True):
     """A model as registered. `upstream` is the provider's own name of it; capability scores run from 0 to 1."""
 
@@ -30,10 +40,16 @@ class Model(Struct, frozen=True, kw_only=True):
     price: Price | None = None
     tags: list[str] = field(default_factory=list)
     status: Status = "enabled"
+    canary: Canary | None = None
 
 
 class Provider(Struct, frozen=True, kw_only=True):
-    """A provider instance. `secret` names a secret (`env:NAME`), it never is one; `timeout_s` bounds one call."""
+    """A provider instance. `secret` names a secret (`env:NAME`), it never is one; `timeout_s` bounds one call.
+
+    `first_token_timeout_s` bounds the wait for a stream's first chunk, `stall_timeout_s` that for each further one.
+    `breaker_failures` in a row open its circuit, for `breaker_open_s` seconds. `data` lists what it promises about
+    data, in words of your own, such as `eu`.
+    """
 
     id: str
     kind: str
@@ -43,6 +59,11 @@ class Provider(Struct, frozen=True, kw_only=True):
     max_concurrency: int | None = None
     timeout_s: float = 60.0
     headers: dict[str, str] = field(default_factory=dict)
+    first_token_timeout_s: float | None = None
+    stall_timeout_s: float = 20.0
+    breaker_failures: int = 5
+    breaker_open_s: float = 60.0
+    data: list[str] = field(default_factory=list)
 
 
 class RegistryEvent(Struct, frozen=True, kw_only=True, tag_field="type"):
@@ -65,7 +86,7 @@ class ModelUpdated(RegistryEvent, frozen=True, kw_only=True, tag="model.updated.
 
 
 class ModelDeployed(RegistryEvent, frozen=True, kw_only=True, tag="model.deployed.v1"):
-    """A new version of a model serves under the same id."""
+    """A new version of a model serves under the same id: all of its requests, or a share of them as a canary."""
 
     model: Model
 

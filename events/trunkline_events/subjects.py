@@ -10,7 +10,7 @@ STREAM = "TRUNKLINE"
 LOG = "trunkline.log"
 EVENTS = "trunkline.events"
 
-CATEGORIES = ("model", "provider", "thread", "budget", "circuit")
+CATEGORIES = ("model", "provider", "policy", "thread", "budget", "circuit", "gateway")
 
 NO_THREAD = "-"
 """The aggregate of requests that belong to no thread. Never a legal client id."""
@@ -20,11 +20,16 @@ EMBEDDINGS = "trunkline.embeddings"
 ABORT = "trunkline.chat.abort"
 JOIN = "trunkline.chat.join"
 PULSE = "trunkline.pulse"
+STATISTICS = "trunkline.statistics"
+"""What providers measured, told to every process that decides."""
 
 MODELS = "trunkline.models"
 PROVIDERS = "trunkline.providers"
 THREADS = "trunkline.threads"
 BUDGETS = "trunkline.budgets"
+POLICY = "trunkline.policy"
+ROUTING = "trunkline.routing"
+CIRCUITS = "trunkline.circuits"
 RECALL = "trunkline.recall"
 """Heard by all routers: give back what you don't need of a budget."""
 
@@ -41,6 +46,10 @@ REQUESTS_BUCKET = "TRUNKLINE_REQUESTS"
 """Request claims and kept answers, for idempotency: 24 hours."""
 LEASES_BUCKET = "TRUNKLINE_LEASES"
 """Who leads: one key a role, gone when its holder is."""
+METRICS_BUCKET = "TRUNKLINE_METRICS"
+"""What providers measured, by the minute: a week of it."""
+DEPENDENTS_BUCKET = "TRUNKLINE_DEPENDENTS"
+"""Which models the configurations of threads name, so that nobody need read all threads to know."""
 SNAPSHOTS_BUCKET = "TRUNKLINE_SNAPSHOTS"
 """Folds with their position, so that a process with a long log behind it is ready at once."""
 

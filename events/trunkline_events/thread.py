@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 from msgspec import Struct, field
 
+from trunkline_events.measured import Measured
+from trunkline_events.rate import Rate
 from trunkline_events.usage import Usage
 
 Window = Literal["none", "day", "month"]
@@ -85,7 +87,8 @@ class Asked(Struct, frozen=True, kw_only=True):
 
     `input_bound` is the most tokens the input can be, but for its `images`; `max_tokens` what the caller asked for.
     `features` are the abilities the body needs, such as `tools` or `vision`. `tokens` holds tighter bounds on the
-    input, by the name of the tokenizer they were counted with, where somebody counted.
+    input, by the name of the tokenizer they were counted with, where somebody counted. `choices` is how many answers
+    are wanted; `hints` is what an analyzer found in it, such as `code`.
     """
 
     operation: Operation
@@ -97,6 +100,42 @@ class Asked(Struct, frozen=True, kw_only=True):
     route: dict[str, Any] = field(default_factory=dict)
     images: int = 0
     tokens: dict[str, int] = field(default_factory=dict)
+    choices: int = 1
+    hints: list[str] = field(default_factory=list)
+
+
+class Funded(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a router held of a budget above the thread when it decided, in nano-dollars.
+
+    `possible_nanos` is what the budget could have given at most. `answer`: more had been asked for, and this came back,
+    `waiting` or `exceeded`, for want of `answer_nanos`; anything else counts as `refused`.
+    """
+
+    scope: str
+    slice: str
+    free_nanos: int
+    possible_nanos: int
+    answer: Literal["waiting", "exceeded", "refused"] | None = None
+    answer_nanos: int = 0
+
+
+class Basis(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What else a decision was made from, so that it can be made again. Absent: nothing of the kind.
+
+    `failures` are the classes of those in `tried`, in their order; the first `rested` of them were waited out. `turn`
+    counts the decisions of the router. `rates` are those of candidates whose price the log doesn't hold. `config_seq`
+    is the sequence of the thread's configuration, `preferences` and `default_model` what it says. `forced` is the model
+    that the router's own process was told to use, `funds` what it held of budgets.
+    """
+
+    failures: list[str] = []
+    rested: int = 0
+    turn: int = 0
+    rates: dict[str, Rate] = {}
+    config_seq: int = 0
+    default_model: str | None = None
+    forced: str | None = None
+    funds: list[Funded] = []
 
 
 class RouteDecided(RequestEvent, frozen=True, kw_only=True, tag="thread.route-decided.v1"):
@@ -105,7 +144,8 @@ class RouteDecided(RequestEvent, frozen=True, kw_only=True, tag="thread.route-de
     `candidates` holds at most 16 in full; `left_out` counts the rest by reason. `log_seq` is the position of the
     registry it was decided from; `now` is Unix time in seconds, `draw` the random number used, 0 to 1.
     `deadline` is Unix time too; `reply` is the caller's inbox, so that somebody else can answer it. `input_bound` is
-    what the input was taken for, images and all.
+    what the input was taken for, images and all. `version` is that of the model which serves, a canary's for one;
+    `rule` the rule of the policy that counted; `override` the model that an operator forced.
     """
 
     attempt_id: str
@@ -123,12 +163,15 @@ class RouteDecided(RequestEvent, frozen=True, kw_only=True, tag="thread.route-de
     policy_version: int
     override: str | None
     preferences: dict[str, Any]
-    stats: dict[str, Any]
+    stats: dict[str, Measured]
     now: float
     draw: float
     deadline: float
     reply: str
     input_bound: int = 0
+    version: str = ""
+    rule: str | None = None
+    basis: Basis = Basis()
 
 
 class Ending(RequestEvent, frozen=True, kw_only=True):

@@ -1,7 +1,7 @@
-"""The gateway as it was at one position of the log: registry, breakers, budgets and the books of threads.
+"""The gateway as it was at one position of the log: registry, policy, breakers, budgets and the books of threads.
 
-Registry and breakers are folded from their events, which are few; the books of a budget or a thread, which have many,
-are in its last event. Routing policies will join them when the log has some.
+Registry, policy and breakers are folded from their events, which are few; the books of a budget or a thread, which have
+many, are in its last event.
 """
 
 from collections.abc import Callable
@@ -16,13 +16,13 @@ from trunkline_events.money import usd_from_nanos
 from trunkline_events.registry import Model, Provider
 from trunkline_events.thread import Books, ThreadEvent
 
-from trunkline_projections import budgets, circuits, models
+from trunkline_projections import budgets, circuits, models, policies
 from trunkline_projections.budgets import Budget
 from trunkline_projections.circuits import CLOSED, Circuit
 from trunkline_projections.folds import GATEWAY, Gateway
 from trunkline_projections.threads import books_of
 
-FOLDED = (*models.CATEGORIES, *circuits.CATEGORIES)
+FOLDED = (*models.CATEGORIES, *policies.CATEGORIES, *circuits.CATEGORIES)
 """The categories whose every event counts; of the others the last event of each aggregate says it all."""
 
 Turn = Callable[[Books, float], Books]
@@ -42,16 +42,16 @@ class Thread(Struct, frozen=True, kw_only=True):
 class State(Struct, frozen=True, kw_only=True):
     """What was so when the event at `sequence` was the last one; `time` is Unix time, by which windows were turned.
 
-    Every mapping is in the order of its ids. `circuits` has a breaker for each instance that was registered and for
-    each that ever had one; `budgets`, by scope, has all that were ever set. `more` is the id after which further
-    threads follow, None where these were the last. `unknown` holds the sequences of events that this version can't
-    read: what they changed is missing here.
+    Every mapping is in the order of its ids. `circuits` has a breaker for each instance that was registered; `budgets`,
+    by scope, has all that were ever set. `more` is the id after which further threads follow, None where these were the
+    last. `unknown` holds the sequences of events that this version can't read: what they changed is missing here.
     """
 
     sequence: int
     time: float
     models: dict[str, Model] = field(default_factory=dict)
     providers: dict[str, Provider] = field(default_factory=dict)
+    routing: policies.Routing = policies.EMPTY
     circuits: dict[str, Circuit] = field(default_factory=dict)
     budgets: dict[str, Budget] = field(default_factory=dict)
     threads: dict[str, Thread] = field(default_factory=dict)
@@ -73,7 +73,7 @@ class Builder:
         self._more: str | None = None
 
     def happened(self, event: RecordedEvent) -> None:
-        """An event of the registry or of a breaker, oldest first. One after the position changes nothing."""
+        """An event of the registry, the policy or a breaker, oldest first. One after the position changes nothing."""
         if event.sequence > self._sequence:
             return
         if isinstance(event.body, Unknown):
@@ -115,7 +115,8 @@ class Builder:
             time=self._time,
             models=dict(sorted(registry.models.items())),
             providers=dict(sorted(registry.providers.items())),
-            circuits={name: breakers.get(name, CLOSED) for name in sorted({*registry.providers, *breakers})},
+            routing=self._gateway.routing,
+            circuits={name: breakers.get(name, CLOSED) for name in sorted(registry.providers)},
             budgets=self._budgets,
             threads=self._threads,
             more=self._more,
@@ -131,11 +132,21 @@ def shown(state: State) -> dict[str, Any]:
     return {
         "models": [msgspec.to_builtins(model) for model in state.models.values()],
         "providers": [msgspec.to_builtins(provider) for provider in state.providers.values()],
+        "policy": _policy(state.routing),
         "circuits": [_circuit(name, circuit) for name, circuit in state.circuits.items()],
         "budgets": [_budget(scope, budget) for scope, budget in state.budgets.items()],
         "threads": [_thread(name, thread) for name, thread in state.threads.items()],
         "after": state.more,
         "unknown": state.unknown,
+    }
+
+
+def _policy(routing: policies.Routing) -> dict[str, Any]:
+    return {
+        "version": routing.version,
+        "policy": msgspec.to_builtins(routing.policy),
+        "override": msgspec.to_builtins(routing.override),
+        "seq": routing.sequence,
     }
 
 

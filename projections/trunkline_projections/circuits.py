@@ -9,13 +9,18 @@ State = Literal["closed", "open", "half-open"]
 
 
 class Circuit(Struct, frozen=True, kw_only=True):
-    """One breaker. `failures` counts in a row; times are Unix time; `probe_until` is set while a probe runs."""
+    """One breaker, after its event at `sequence`.
+
+    `failures` counts in a row; times are Unix time; `probe_until` and `probe`, the attempt, are set while a probe runs.
+    """
 
     state: State = "closed"
     failures: int = 0
     opened_at: float | None = None
     retry_at: float | None = None
     probe_until: float | None = None
+    probe: str | None = None
+    sequence: int = 0
 
 
 CLOSED = Circuit()
@@ -27,7 +32,12 @@ Circuits = dict[str, Circuit]
 def evolve(state: Circuits, fact: CircuitFact, sequence: int) -> Circuits:
     """The breakers after this event."""
     circuit = state.get(fact.provider, CLOSED)
-    return {**state, fact.provider: _after(circuit, fact)}
+    return {**state, fact.provider: structs.replace(_after(circuit, fact), sequence=sequence)}
+
+
+def without(state: Circuits, provider: str) -> Circuits:
+    """The breakers without that of a provider which is no more."""
+    return {name: circuit for name, circuit in state.items() if name != provider} if provider in state else state
 
 
 def _after(circuit: Circuit, fact: CircuitFact) -> Circuit:
@@ -36,8 +46,8 @@ def _after(circuit: Circuit, fact: CircuitFact) -> Circuit:
             return structs.replace(circuit, failures=failures)
         case Opened(failures=failures, opened_at=opened_at, retry_at=retry_at):
             return Circuit(state="open", failures=failures, opened_at=opened_at, retry_at=retry_at)
-        case ProbeStarted(until=until):
-            return structs.replace(circuit, state="half-open", probe_until=until)
+        case ProbeStarted(until=until, attempt_id=attempt_id):
+            return structs.replace(circuit, state="half-open", probe_until=until, probe=attempt_id)
         case Recovered() | Closed() | Reset():
             return CLOSED
         case _:  # pragma: no cover

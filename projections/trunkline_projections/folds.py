@@ -6,10 +6,11 @@ from msgspec import Struct, field, structs
 from trunkline_events.budget import BudgetFact
 from trunkline_events.circuit import CircuitFact
 from trunkline_events.envelope import RecordedEvent
-from trunkline_events.registry import RegistryFact
+from trunkline_events.policy import PolicyFact
+from trunkline_events.registry import ProviderRemoved, RegistryFact
 from trunkline_events.thread import ThreadFact
 
-from trunkline_projections import attempts, budgets, circuits, models
+from trunkline_projections import attempts, budgets, circuits, models, policies
 from trunkline_projections.attempts import UnderWay
 from trunkline_projections.budgets import Budgets
 from trunkline_projections.circuits import Circuits
@@ -17,27 +18,33 @@ from trunkline_projections.fold import Fold
 
 
 class Gateway(Struct, frozen=True, kw_only=True):
-    """What routing decides from, at one position of the log: the registry, the breakers, and budgets above threads."""
+    """What routing decides from, at one position of the log: registry, policy, breakers, and budgets above threads."""
 
     registry: models.Registry = models.EMPTY
+    routing: policies.Routing = policies.EMPTY
     circuits: Circuits = field(default_factory=dict)
     budgets: Budgets = field(default_factory=dict)
 
 
 def _step_gateway(state: Gateway, event: RecordedEvent) -> Gateway:
     if event.category == "circuit":
-        fact = cast("CircuitFact", event.body)
-        return structs.replace(state, circuits=circuits.evolve(state.circuits, fact, event.sequence))
+        broken = circuits.evolve(state.circuits, cast("CircuitFact", event.body), event.sequence)
+        return structs.replace(state, circuits=broken)
     if event.category == "budget":
         spent = budgets.evolve(state.budgets, cast("BudgetFact", event.body), event.sequence, event.aggregate)
         return structs.replace(state, budgets=spent)
-    registry = models.evolve(state.registry, cast("RegistryFact", event.body), event.sequence)
-    return structs.replace(state, registry=registry)
+    if event.category == "policy":
+        routing = policies.evolve(state.routing, cast("PolicyFact", event.body), event.sequence)
+        return structs.replace(state, routing=routing)
+    fact = cast("RegistryFact", event.body)
+    if isinstance(fact, ProviderRemoved):  # whoever gets its id next begins with a closed circuit
+        state = structs.replace(state, circuits=circuits.without(state.circuits, fact.id))
+    return structs.replace(state, registry=models.evolve(state.registry, fact, event.sequence))
 
 
 GATEWAY = Fold(
     name="gateway",
-    categories=(*models.CATEGORIES, *circuits.CATEGORIES, *budgets.CATEGORIES),
+    categories=(*models.CATEGORIES, *policies.CATEGORIES, *circuits.CATEGORIES, *budgets.CATEGORIES),
     state=Gateway,
     initial=Gateway,
     step=_step_gateway,

@@ -4,7 +4,7 @@ import inspect
 from typing import Any
 
 import msgspec
-from trunkline_events import budget, circuit, registry, thread
+from trunkline_events import budget, circuit, gateway, policy, registry, thread
 from trunkline_events.codec import CODEC
 
 _HEAD = """# The events
@@ -19,9 +19,11 @@ Shapes never change: a new version is a new name, and readers bring old bytes up
 _CATEGORIES = {
     "model": ("a model id", registry),
     "provider": ("a provider instance", registry),
+    "policy": ("`routing`, the one there is", policy),
     "thread": ("a thread id, or `-` where there is none", thread),
     "budget": ("a scope: `gateway`, `team:<id>` or `key:<id>`", budget),
     "circuit": ("a provider instance", circuit),
+    "gateway": ("a process of the gateway", gateway),
 }
 
 

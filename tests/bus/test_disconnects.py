@@ -13,9 +13,8 @@ from messages import ask, calling, chat_body
 from nats.aio.client import Client
 from trunkline.client import Gateway
 from trunkline_actors.answers import PROBE_SECONDS
+from trunkline_actors.attempting import Attempting
 from trunkline_actors.endings import Metering
-from trunkline_actors.provider import ProviderActor
-from trunkline_actors.running import Running
 from trunkline_actors.shell import Decided
 from trunkline_events import headers
 from trunkline_events.thread import Aborted, RouteDecided, UsageRecorded
@@ -103,14 +102,14 @@ async def test_a_stream_that_is_over_is_settled_exactly_though_its_caller_leaves
 ) -> None:
     """What upstream reported is being recorded: there is nothing left to cut, and no need to estimate."""
     recording, may_record = asyncio.Event(), asyncio.Event()
-    record = ProviderActor._record
+    record = Attempting._record
 
-    async def slowly(actor: ProviderActor, running: Running, metering: Metering) -> Decided | None:
+    async def slowly(attempting: Attempting, metering: Metering) -> Decided | None:
         recording.set()
         await may_record.wait()
-        return await record(actor, running, metering)
+        return await record(attempting, metering)
 
-    monkeypatch.setattr(ProviderActor, "_record", slowly)
+    monkeypatch.setattr(Attempting, "_record", slowly)
     async with serving(gw, Upstream(up.events(WORD, LAST, USAGE))):
         fields = {**THREAD, headers.REQUEST: "r"}
         async with calling(nats, chat_body("m", stream=True), fields):

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trunkline_actors import catalogue
 from trunkline_actors.catalogue import _PROVIDER_IDS, _nanos, listed
-from trunkline_actors.pricing import UNLISTED, Listed, Rate
+from trunkline_actors.pricing import UNLISTED, Listed
+from trunkline_events.rate import Rate
 
 
 def moment(text: str) -> float:

@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 from trunkline_actors.pricing import (
     CEILING,
     FREE,
-    Rate,
     affordable_tokens,
     cost_of,
     price_model,
@@ -15,6 +14,7 @@ from trunkline_actors.pricing import (
     worst_case,
 )
 from trunkline_events.money import BadAmount
+from trunkline_events.rate import Rate
 from trunkline_events.registry import Price
 from trunkline_events.usage import Usage
 

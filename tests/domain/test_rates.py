@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 from trunkline.host import make_rates
-from trunkline_actors.pricing import CEILING, FREE, UNLISTED, Listed, PriceList, Rate
+from trunkline_actors.pricing import CEILING, FREE, UNLISTED, Listed, PriceList
 from trunkline_actors.rates import Rates, overridden
+from trunkline_events.rate import Rate
 from trunkline_events.registry import Model, Price
 
 CHEAP, DEAR, OWN = a_rate(1, 1, version="cheap"), a_rate(2, 2, version="dear"), a_rate(3, 3, version="own")

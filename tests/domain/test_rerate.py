@@ -7,9 +7,10 @@ from given import DAY, NOON, a_rate, recorded
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
-from trunkline_actors.pricing import Rate, cost_of
+from trunkline_actors.pricing import cost_of
 from trunkline_actors.rerate import GROUPINGS, Rerating, Sums, Tally, shown
 from trunkline_events.envelope import RecordedEvent, Unknown
+from trunkline_events.rate import Rate
 from trunkline_events.thread import Aborted, AttemptFailed, Metered, Orphaned, UsageRecorded
 from trunkline_events.usage import Usage
 

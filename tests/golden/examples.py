@@ -7,9 +7,10 @@ its example becomes the event that its upcasters make of it.
 
 from pathlib import Path
 
-from trunkline_events import budget, circuit, registry, thread
+from trunkline_events import budget, circuit, gateway, policy, registry, thread
 from trunkline_events.codec import CODEC
 from trunkline_events.envelope import Event
+from trunkline_events.measured import Measured
 from trunkline_events.usage import Usage
 
 FOLDER = Path(__file__).parent
@@ -85,6 +86,51 @@ _SCOPE = {
     },
 }
 
+_POLICY = policy.Policy(
+    rules=[
+        policy.Rule(
+            name="code",
+            when=policy.When(
+                capabilities=["reasoning"],
+                features=["tools"],
+                tags=["prod"],
+                hints=["code"],
+                model="auto",
+                thread="support-*",
+                key="0123*",
+                operation="chat",
+                stream=True,
+                min_input_tokens=10,
+                max_input_tokens=8_000,
+            ),
+            use=["gpt-4.1/ü", "fast"],
+            optimize="cost",
+            fallbacks=["m2"],
+            require=policy.Require(
+                local_only=True,
+                max_cost_usd="0.05",
+                tags=["prod"],
+                data=["eu"],
+                avoid=["m9"],
+                capabilities={"reasoning": 0.5},
+            ),
+            min_match=0.7,
+            on_content_filter="fallback",
+        ),
+        policy.Rule(name="split", weights={"gpt-4.1/ü": 9.0, "m2": 1.0}),
+    ],
+    defaults=policy.Defaults(
+        optimize="latency",
+        fallbacks=["m3"],
+        require=policy.Require(capabilities=["speed"]),
+        min_match=0.5,
+        on_content_filter="fallback",
+        percentile=95,
+    ),
+    analyzer="builtin",
+    hints={"code": ["precision"]},
+)
+
 _EVENTS: list[Event] = [
     registry.ModelRegistered(model=_MODEL, reason="first"),
     registry.ModelUpdated(model=_MODEL, changed=["price", "tags"], reason="cheaper"),
@@ -124,7 +170,7 @@ _EVENTS: list[Event] = [
         policy_version=2,
         override="m1",
         preferences={"avoid": ["m9"]},
-        stats={"gpt-4.1/ü": {"p50_ms": 800}},
+        stats={"gpt-4.1/ü": Measured(p50_ms=800)},
         now=1_795_262_400.25,
         draw=0.625,
         deadline=1_795_262_460.25,
@@ -159,6 +205,12 @@ _EVENTS: list[Event] = [
     circuit.ProbeStarted(provider="box.1", attempt_id="req-1-2", until=1_795_262_490.0),
     circuit.Closed(provider="box.1"),
     circuit.Reset(provider="box.1", reason="by hand"),
+    policy.PolicyPublished(version=2, policy=_POLICY, reason="cheaper"),
+    policy.PolicyRolledBack(version=3, to=1, policy=policy.Policy(), reason="too cheap"),
+    policy.OverrideSet(model="gpt-4.1/ü", until=1_795_262_460.5, reason="an incident"),
+    policy.OverrideCleared(reason="over"),
+    gateway.GatewayDegraded(mode="no-statistics", process="host-1", since=1_795_262_400.5, detail="round robin"),
+    gateway.GatewayRecovered(mode="no-statistics", process="host-1", since=1_795_262_400.5, until=1_795_262_401.5),
 ]
 
 EXAMPLES: dict[str, Event] = {CODEC.name(event): event for event in _EVENTS}

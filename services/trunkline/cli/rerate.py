@@ -7,11 +7,12 @@ import time
 from contextlib import aclosing
 from typing import Any
 
-from trunkline_actors.pricing import Rate, rate_of, version_of
+from trunkline_actors.pricing import rate_of, version_of
 from trunkline_actors.rerate import GROUPINGS, Grouping, Rerating, shown
 from trunkline_events import subjects
 from trunkline_events.jetstream import JetStreamLog
 from trunkline_events.log import Scope
+from trunkline_events.rate import Rate
 
 from trunkline import errors
 from trunkline.cli.events import read_position, read_time
