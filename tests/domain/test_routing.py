@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trunkline_actors.requests import AUTO, Parsed
 from trunkline_actors.routing import MAX_CANDIDATES, Moment, Ranked, decide, rank, with_attempt
+from trunkline_events.failure import FailureClass
 from trunkline_events.refusal import Refused
 from trunkline_events.registry import Model
 from trunkline_events.thread import Books, OpenAttempt, RequestRefused, RouteDecided
@@ -240,8 +241,8 @@ def test_clamping_is_on_where_the_caller_set_no_bound_and_off_where_it_did() -> 
 
 def test_the_next_attempt_is_the_same_request_one_model_on() -> None:
     request = a_request(chat())
-    after = with_attempt(request, "r-2", "m")
-    assert (after.attempt_id, after.attempt, after.tried) == ("r-2", 2, ("m",))
+    after = with_attempt(request, "r-2", "m", FailureClass.TIMEOUT)
+    assert (after.attempt_id, after.attempt, after.tried, after.failures) == ("r-2", 2, ("m",), ("timeout",))
     assert (after.request_id, after.deadline, after.parsed) == (request.request_id, request.deadline, request.parsed)
 
 
