@@ -10,7 +10,8 @@ from typing import Any
 
 from given import NOON, a_model, a_moment, a_rate
 from msgspec import Struct, field, structs
-from trunkline_actors import endings, routing, slices
+from trunkline_actors import endings, slices
+from trunkline_actors.moment import Moment
 from trunkline_actors.money import Fund
 from trunkline_actors.purse import Purse
 from trunkline_actors.windows import period_of
@@ -343,5 +344,5 @@ class Holder:
         self.give_back(decision.attempt_id)
 
 
-def moment(now: float) -> routing.Moment:
+def moment(now: float) -> Moment:
     return structs.replace(a_moment(*MODELS, rates=RATES), now=now)

@@ -5,6 +5,7 @@ from typing import Any
 from budget_kit import MODELS, RATES, Holder, Op, moment
 from msgspec import structs
 from trunkline_actors import money, routing, slices
+from trunkline_actors.moment import Request, itself
 from trunkline_actors.money import Exceeded, Underfunded, Waiting
 from trunkline_actors.pricing import worst_case
 from trunkline_actors.purse import Purse
@@ -18,7 +19,7 @@ MOST_LEASES = 16
 class Run:
     """One request in one process, as `Decider` and `Escrow` carry it out: decide, lease, ask others, decide again."""
 
-    def __init__(self, holder: Holder, others: list[Holder], thread: str, key: str, request: routing.Request) -> None:
+    def __init__(self, holder: Holder, others: list[Holder], thread: str, key: str, request: Request) -> None:
         self.holder, self.others, self.thread = holder, others, thread
         self.request = structs.replace(request, key=key)
         self.answers: dict[str, Refused] = {}
@@ -139,7 +140,7 @@ class Run:
         asked, route, found = self.request.parsed.asked, self.request.parsed.route, []
         clamp = asked.max_tokens is None if route.clamp is None else route.clamp
         for model in MODELS if route.fallbacks else MODELS[:1]:
-            bound = routing.input_bound(model, asked, moment(self.holder.world.now))
+            bound = routing.input_bound(itself(model), asked, moment(self.holder.world.now))
             wanted = asked.max_tokens or model.max_output or 0
             useful, least = (min(money.USEFUL_OUTPUT, wanted), 1) if clamp else (wanted, wanted)
             choices = self.request.parsed.choices

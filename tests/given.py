@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
+from trunkline_actors.moment import Moment, Request
 from trunkline_actors.requests import Parsed, parse_chat, parse_embeddings
-from trunkline_actors.routing import Moment, Request
 from trunkline_events.envelope import Event, NewEvent, RecordedEvent
 from trunkline_events.rate import Rate
 from trunkline_events.registry import Model, Provider

@@ -5,6 +5,7 @@ subscription: a provider without a process is noticed at once, and not at the de
 """
 
 import asyncio
+from collections import Counter
 
 import msgspec
 import structlog
@@ -20,7 +21,7 @@ from trunkline_actors import endings, money
 from trunkline_actors.dispatch import Dispatch, Join, Outcome, encode, outcome_decoder, pack
 from trunkline_actors.inflight import Run
 from trunkline_actors.ledger import end, has_ended
-from trunkline_actors.routing import Request
+from trunkline_actors.moment import Request
 from trunkline_actors.runtime import Runtime
 from trunkline_actors.shell import Command, Decided
 
@@ -33,12 +34,13 @@ UNACKNOWLEDGED = "the log did not acknowledge the decision in time"
 
 
 class DecidedRoute(Struct, frozen=True):
-    """A decision in the log, and what is needed to carry it out."""
+    """A decision in the log, and what is needed to carry it out: `body` is what is sent upstream."""
 
     event: RouteDecided
     sequence: int
     upstream: str
     rate: Rate
+    body: bytes = b""
 
 
 class Courier:
@@ -47,8 +49,10 @@ class Courier:
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self._bus = runtime.bus
+        self.busy: Counter[str] = Counter()
+        """Attempts of each model that are with a provider now."""
 
-    async def deliver(self, run: Run, request: Request, decided: DecidedRoute, body: bytes) -> Outcome | None:
+    async def deliver(self, run: Run, request: Request, decided: DecidedRoute) -> Outcome | None:
         """Send an attempt to its provider; how it went, or None where nobody said so in time."""
         event = decided.event
         if self._runtime.overslept(event.now) and await self._has_ended(run, decided):
@@ -62,12 +66,13 @@ class Courier:
 
         reply = self._bus.replies.expect(settle)
         run.dispatched = True
+        self.busy[event.model] += 1
         left = max(0.0, request.deadline - self._runtime.clock()) + GRACE
         timer = loop.call_later(left, arrived.cancel)
         try:
             subject = subjects.provider_endpoint(event.provider, event.asked.operation)
             dispatch = self._dispatch(run, request, decided)
-            await self._bus.publish(subject, pack(dispatch, body), {headers.REPLY: run.listeners[0]}, reply)
+            await self._bus.publish(subject, pack(dispatch, decided.body), {headers.REPLY: run.listeners[0]}, reply)
             # From here on it is the provider's: if its process dies, our knowing of it must not hide that.
             self._runtime.held.discard(event.attempt_id)
             self._runtime.waiting[event.attempt_id] = reply
@@ -81,6 +86,7 @@ class Courier:
             self._bus.replies.forget(reply)
             self._runtime.waiting.pop(event.attempt_id, None)
             run.dispatched = False
+            self.busy[event.model] -= 1
         run.sent = max(run.sent, outcome.sent)
         if outcome.status in {"failed", "unserved"}:
             self._runtime.held.add(event.attempt_id)
@@ -130,7 +136,7 @@ class Courier:
         failure = Failure(kind=FailureClass.UNAVAILABLE, message=outcome.message)
         if not await self.withdraw(run, event, failure):
             return Outcome(status="ended", served=[event.reply])  # a keeper was quicker, and has told the caller
-        return Outcome(status="failed", failure=failure.kind, message=failure.message)
+        return Outcome(status="failed", failure=failure.kind, message=failure.message, called=False)
 
     async def withdraw_uncertain(self, run: Run, event: RouteDecided) -> int | None:
         """End an attempt whose decision may or may not be in the log: it was never sent, and must not be billed.

@@ -16,12 +16,18 @@ from trunkline_actors.courier import Courier, DecidedRoute
 from trunkline_actors.escrow import Escrow
 from trunkline_actors.inflight import Run
 from trunkline_actors.mailbox import Spawn
+from trunkline_actors.moment import Moment, Request, served, with_id, with_tokens
 from trunkline_actors.money import Exceeded, Underfunded, Waiting, exceeded
 from trunkline_actors.parked import thread_of
+from trunkline_actors.preparing import Prepared, Preparing
 from trunkline_actors.purse import hold_of
+from trunkline_actors.routing import Reconfigured
 from trunkline_actors.runtime import Runtime
 from trunkline_actors.shell import Command
+from trunkline_actors.shortlist import Shortlists
 
+MAX_RECONFIGURED = 4
+"""Times a thread may be configured anew while one request of it is being decided."""
 MAX_LEASES = 16
 """Times a request asks for more of a budget before it gives up: others may be quicker to take what it leased."""
 _MAY_BE_STALE = frozenset({"model_not_found", "no_route"})
@@ -39,18 +45,36 @@ class Decider:
         self._escrow = escrow
         self._courier = courier
         self._spawn = spawn
+        self._preparing = Preparing(runtime)
+        self._shortlists = Shortlists()
+        self._turn = 0
 
-    async def decide(self, run: Run, request: routing.Request, body: bytes) -> DecidedRoute | Refused | None:
+    async def decide(self, run: Run, request: Request, body: bytes) -> DecidedRoute | Refused | None:
         """Choose and reserve; before saying that nothing fits, look whether the registry has moved on.
 
         None: another process has decided this attempt, and serves it. Raises LogUnavailable, LogRefused.
         """
+        config_seq: int | None = None
+        for _ in range(MAX_RECONFIGURED):
+            prepared = await self._preparing.of(request, body, config_seq)
+            if isinstance(prepared, Refused):
+                return prepared
+            decided = await self._prepared(run, prepared)
+            if not isinstance(decided, Reconfigured):
+                return decided
+            config_seq = decided.sequence
+        return CONTENDED
+
+    async def _prepared(self, run: Run, prepared: Prepared) -> DecidedRoute | Refused | None:
+        request, body = prepared.request, prepared.body
         decided = await self._funded(run, request)
         if isinstance(decided, Refused) and decided.code in _MAY_BE_STALE:
             await self._runtime.gateway.catch_up()
             decided = await self._funded(run, request)
         if decided is UNCOUNTED:
             decided = await self._funded(run, await self._counted(request, body))
+        if isinstance(decided, DecidedRoute) and body is not decided.body:
+            return structs.replace(decided, body=body)
         return decided
 
     async def behind(self, run: Run, at: str) -> Waiting:
@@ -66,7 +90,7 @@ class Decider:
         code = "budget_exceeded" if short else "unavailable"
         return Waiting(code=code, message=message, retryable=True, scope=at, metadata=metadata)
 
-    async def _counted(self, request: routing.Request, body: bytes) -> routing.Request:
+    async def _counted(self, request: Request, body: bytes) -> Request:
         """The request with its input counted by every tokenizer that a model of ours needs and that is at hand."""
         registry = self._runtime.gateway.state.registry
         needed = {
@@ -78,9 +102,9 @@ class Decider:
         for encoding in sorted(filter(None, needed)):
             counted = await asyncio.to_thread(count_input, body, request.parsed.asked.operation, encoding)
             tokens[encoding] = request.parsed.asked.input_bound if counted is None else counted
-        return routing.with_tokens(request, tokens or {"": request.parsed.asked.input_bound})
+        return with_tokens(request, tokens or {"": request.parsed.asked.input_bound})
 
-    async def _funded(self, run: Run, request: routing.Request) -> DecidedRoute | Refused | None:
+    async def _funded(self, run: Run, request: Request) -> DecidedRoute | Refused | None:
         answers: dict[str, Refused] = {}
         for _ in range(MAX_LEASES):
             decided = await self._once(run, request, answers)
@@ -93,10 +117,9 @@ class Decider:
                 answers[decided.scope] = answer
         return CONTENDED
 
-    async def _once(
-        self, run: Run, request: routing.Request, answers: dict[str, Refused]
-    ) -> DecidedRoute | Refused | None:
+    async def _once(self, run: Run, request: Request, answers: dict[str, Refused]) -> DecidedRoute | Refused | None:
         draw, escrow = random.random(), self._escrow
+        self._turn += 1
         hold = hold_of(request.attempt_id, draw)
         moment = self._moment(self._runtime.clock(), draw)
         decision: RouteDecided | RequestRefused | Refused | None = None
@@ -138,12 +161,12 @@ class Decider:
             escrow.give_back(hold)
             run.base += 1  # its event has this attempt's id, which nothing else of this request must use again
             if decided.duplicate:  # an earlier run of this request was refused, which says nothing of this one
-                return await self._once(run, routing.with_id(request, run.attempt_id(request.attempt)), answers)
+                return await self._once(run, with_id(request, run.attempt_id(request.attempt)), answers)
             return self._told(decided.event, decided.sequence, answers)
         return await self._begun(run, request, cast("RouteDecided", decided.event), decided.sequence, moment)
 
     async def _begun(
-        self, run: Run, request: routing.Request, event: RouteDecided, sequence: int, moment: routing.Moment
+        self, run: Run, request: Request, event: RouteDecided, sequence: int, moment: Moment
     ) -> DecidedRoute | Refused | None:
         if event.draw != moment.draw:
             self._escrow.give_back(hold_of(request.attempt_id, moment.draw))
@@ -157,11 +180,11 @@ class Decider:
             # We were taken for dead, and what we decided since is void: it is ended, and decided anew.
             await self._withdraw(run, event)
             run.base += 1
-            return await self._once(run, routing.with_id(request, run.attempt_id(request.attempt)), {})
-        model = moment.gateway.registry.models[event.model]
+            return await self._once(run, with_id(request, run.attempt_id(request.attempt)), {})
+        serves = served(moment.gateway.registry.models[event.model], request, moment)
         run.attempt_ids.append(event.attempt_id)
         self._runtime.held.add(event.attempt_id)
-        return DecidedRoute(event, sequence, model.upstream, moment.rates[event.model])
+        return DecidedRoute(event, sequence, serves.upstream, moment.rates[serves.name])
 
     async def _withdraw(self, run: Run, event: RouteDecided) -> None:
         ended_by_others = await self._courier.withdraw_uncertain(run, event)
@@ -175,14 +198,19 @@ class Decider:
             return money.over_budget(books_of(event, sequence), event.needed_nanos, self._runtime.clock())
         return answers.get(event.budget) or Refused(code=event.code, message=event.message)
 
-    def _moment(self, now: float, draw: float) -> routing.Moment:
-        view = self._runtime.gateway
-        return routing.Moment(
+    def _moment(self, now: float, draw: float) -> Moment:
+        runtime, view = self._runtime, self._runtime.gateway
+        return Moment(
             gateway=view.state,
-            rates=self._runtime.rates.at(view.state.registry, now),
+            rates=runtime.rates.at(view.state.registry, now),
             log_seq=view.position,
             now=now,
             draw=draw,
+            measured=runtime.board.measured(),
+            busy=self._courier.busy,
+            forced=runtime.forced,
+            turn=self._turn,
+            shortlists=self._shortlists,
         )
 
 

@@ -54,6 +54,11 @@ class Ledger:
         self.adopt(aggregate, books, recorded.sequence)
         return books, recorded.sequence, not fresh
 
+    def config_seq(self, aggregate: str) -> int:
+        """The sequence of a thread's configuration, as far as is remembered here; 0: none is known."""
+        known = self._known.get(aggregate)
+        return known[0].config_seq if known is not None else 0
+
     async def _books_at(self, last: RecordedEvent) -> Books:
         """The books after an event; where it is none we know (forged, or of a newer version), after the last we do."""
         if not isinstance(last.body, Unknown):

@@ -54,12 +54,21 @@ def version_of(source: str, price: Price) -> str:
     return f"{source}@{'/'.join(usd_from_nanos(nanos_from_usd(amount)) for amount in amounts)}"
 
 
+OWN = "model@"
+"""What the versions of prices begin with that are in the registry."""
+
+
+def is_in_log(rate: Rate) -> bool:
+    """Whether a rate follows from the registry alone, and so from the log."""
+    return rate == FREE or rate.version.startswith(OWN)
+
+
 def price_model(
     model: Model, model_seq: int, provider: Provider, catalogue: Catalogue, ceiling: Rate = CEILING
 ) -> Rate:
     """The rate that applies to a model. `model_seq`, where it was registered, is the version of its own price."""
     if model.price is not None:
-        return rate_of(model.price, f"model@{model_seq}")
+        return rate_of(model.price, f"{OWN}{model_seq}")
     return catalogue(provider.kind, model.upstream) or (FREE if provider.local else ceiling)
 
 

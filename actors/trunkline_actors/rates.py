@@ -1,9 +1,11 @@
 """What the registered models cost at a time: asked for every request, worked out anew when a price can have changed."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
+from msgspec import structs
 from trunkline_events.rate import Rate
+from trunkline_events.registry import Model
 from trunkline_projections.models import Registry
 
 from trunkline_actors.pricing import CEILING, Listed, PriceList, price_model
@@ -23,22 +25,32 @@ class Rates:
         self._rates: Mapping[str, Rate] = {}
 
     def at(self, registry: Registry, now: float) -> Mapping[str, Rate]:
-        """Model id → rate at this Unix time, of every model whose provider is registered."""
+        """Rates at this Unix time, by model id, and of canaries by `id@version`, where their providers are registered."""
         # Not only `until`: a clock that was set back must not keep a price of the future.
         if registry is self._registry and self._since <= now < self._until:
             return self._rates
         quotes = _Quotes(self._prices, now)
         rates = {
-            model.id: price_model(
+            name: price_model(
                 model, registry.model_seq[model.id], registry.providers[model.provider], quotes, self._ceiling
             )
-            for model in registry.models.values()
+            for name, model in _versions(registry)
             if model.provider in registry.providers
         }
         if rates != self._rates:
             self._rates = rates
         self._registry, self._since, self._until = registry, quotes.since, quotes.until
         return self._rates
+
+
+def _versions(registry: Registry) -> Iterator[tuple[str, Model]]:
+    """Every model, and every canary as the model that it may become."""
+    for model in registry.models.values():
+        yield model.id, model
+        canary = model.canary
+        if canary is not None:
+            as_model = structs.replace(model, provider=canary.provider, upstream=canary.upstream, price=canary.price)
+            yield f"{model.id}@{canary.version}", as_model
 
 
 class _Quotes:

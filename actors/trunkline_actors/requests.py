@@ -3,11 +3,12 @@
 Only what routing and money need is decoded; the body travels on as it came.
 """
 
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 from msgspec import Struct
 from trunkline_events.money import BadAmount, nanos_from_usd
+from trunkline_events.policy import Optimize
 from trunkline_events.refusal import Refused
 from trunkline_events.subjects import id_problem
 from trunkline_events.thread import Asked
@@ -25,15 +26,22 @@ MOST_BYTES_A_TOKEN = 24
 
 
 class Route(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The extension `route` of a request: how the caller wants it routed."""
+    """The extension `route` of a request: how the caller wants it routed.
 
-    capabilities: list[str] = []
+    `capabilities` are names, or names with the least score; `min_match` is the least match score for them. `tags` are
+    those a model must have, `data` what its provider must promise about data.
+    """
+
+    capabilities: list[str] | dict[str, float] = []
     prefer: list[str] = []
     fallbacks: list[str] = []
     avoid: list[str] = []
-    optimize: Literal["cost", "latency", "quality", "balanced"] | None = None
+    optimize: Optimize | None = None
     max_cost_usd: str | None = None
     local_only: bool = False
+    min_match: float | None = None
+    tags: list[str] = []
+    data: list[str] = []
     clamp: bool | None = None
     attempts: int = 3
     deadline_ms: int = 60_000
@@ -78,7 +86,8 @@ class _Embeddings(Struct):
 
 _chat = msgspec.json.Decoder(_Chat)
 _embeddings = msgspec.json.Decoder(_Embeddings)
-_NO_ROUTE = Route()
+NO_WISHES = Route()
+"""What a request without `route` wishes."""
 
 
 class Parsed(Struct, frozen=True, kw_only=True):
@@ -97,7 +106,7 @@ def parse_chat(body: bytes) -> Parsed | Refused:
     chat = _decoded(_chat, body)
     if isinstance(chat, Refused):
         return chat
-    route = chat.route or _NO_ROUTE
+    route = chat.route or NO_WISHES
     max_tokens = chat.max_completion_tokens if chat.max_completion_tokens is not None else chat.max_tokens
     problem = _chat_problem(chat, max_tokens) or _common_problem(chat.model, route)
     if problem:
@@ -135,7 +144,7 @@ def parse_embeddings(body: bytes) -> Parsed | Refused:
     request = _decoded(_embeddings, body)
     if isinstance(request, Refused):
         return request
-    route = request.route or _NO_ROUTE
+    route = request.route or NO_WISHES
     problem = _common_problem(request.model, route)
     if problem:
         return problem
@@ -198,6 +207,11 @@ def _common_problem(model: str, route: Route) -> Refused | None:
         return _invalid(f"route.attempts must be from 1 to {MAX_ATTEMPTS}", "route.attempts")
     if not 1 <= route.deadline_ms <= 3_600_000:
         return _invalid("route.deadline_ms must be from 1 to 3,600,000", "route.deadline_ms")
+    least = route.capabilities.values() if isinstance(route.capabilities, dict) else ()
+    if not all(0 <= score <= 1 for score in least):
+        return _invalid("the scores of route.capabilities run from 0 to 1", "route.capabilities")
+    if route.min_match is not None and not 0 <= route.min_match <= 1:
+        return _invalid("route.min_match must be from 0 to 1", "route.min_match")
     return None
 
 
@@ -206,7 +220,7 @@ def _given(route: Route | None) -> dict[str, Any]:
     if route is None:
         return {}
     return {
-        name: value for name in route.__struct_fields__ if (value := getattr(route, name)) != getattr(_NO_ROUTE, name)
+        name: value for name in route.__struct_fields__ if (value := getattr(route, name)) != getattr(NO_WISHES, name)
     }
 
 

@@ -1,114 +1,25 @@
 """Which model serves a request, and at what reservation. Pure: everything a decision is made from is an argument."""
 
-from collections import Counter
-from collections.abc import Iterable, Mapping
-
-from msgspec import Struct, structs
-from trunkline_events.failure import FailureClass
+from msgspec import Struct
 from trunkline_events.measured import Measured
-from trunkline_events.policy import Configuration
-from trunkline_events.rate import Rate
 from trunkline_events.refusal import Refused
 from trunkline_events.registry import Model
-from trunkline_events.subjects import NO_THREAD
-from trunkline_events.thread import Asked, Books, Candidate, RequestRefused, RouteDecided
-from trunkline_projections.circuits import Circuit
-from trunkline_projections.folds import Gateway
+from trunkline_events.thread import Asked, Basis, Books, Candidate, RequestRefused, RouteDecided
 
 from trunkline_actors import money
 from trunkline_actors.bounds import encoding_of, image_bound
+from trunkline_actors.moment import Moment, Request, Served, served
 from trunkline_actors.money import Exceeded, Fund, Underfunded, Waiting
-from trunkline_actors.pricing import worst_case
-from trunkline_actors.requests import AUTO, BYTES_A_TOKEN, MOST_BYTES_A_TOKEN, Parsed
-
-MAX_CANDIDATES = 16
-AFTER_ALL = 1e15
-"""A score behind any cost in nano-dollars: a million dollars."""
-TYPICAL_OUTPUT = 512
-"""Output tokens a request is compared at where it sets no bound."""
+from trunkline_actors.pricing import is_in_log
+from trunkline_actors.ranking import Ranked, rank
+from trunkline_actors.recorded import funded
+from trunkline_actors.shortlist import SPEED
 
 
-class Request(Struct, frozen=True, kw_only=True):
-    """One request on its way, and what has been tried for it. Times are Unix time in seconds; `key` is a key's id.
+class Reconfigured(Refused, frozen=True, kw_only=True):
+    """The thread has another configuration than the request was read with: that of the event at `sequence`."""
 
-    `failures` are the classes of what was `tried`, in the same order; the first `rested` of them were waited out, and
-    may be tried again. `configuration` is that of its thread.
-    """
-
-    request_id: str
-    attempt_id: str
-    attempt: int
-    parsed: Parsed
-    tried: tuple[str, ...]
-    reply: str
-    deadline: float
-    key: str = ""
-    thread: str = NO_THREAD
-    failures: tuple[FailureClass, ...] = ()
-    rested: int = 0
-    configuration: Configuration = Configuration()
-
-
-class Ranked(Struct, frozen=True):
-    """The models that can serve a request, best first, and every one that was considered, with the reason."""
-
-    models: list[Model]
-    considered: list[Candidate]
-    left_out: dict[str, int]
-
-
-class Moment(Struct, frozen=True, kw_only=True):
-    """What the world looked like: the gateway at `log_seq`, the rates that applied, the clock and the draw.
-
-    `measured` are the statistics of models, `forced` the model that this process was told to use, `turn` counts its
-    decisions.
-    """
-
-    gateway: Gateway
-    rates: Mapping[str, Rate]
-    log_seq: int
-    now: float
-    draw: float
-    measured: Mapping[str, Measured] = {}
-    forced: str | None = None
-    turn: int = 0
-
-
-def rank(request: Request, moment: Moment) -> Ranked | Refused:
-    """Order the models that can serve this request: as named, or all of them, preferred first, then cheapest first."""
-    parsed, registry = request.parsed, moment.gateway.registry
-    asked = parsed.asked
-    if asked.model != AUTO and asked.model not in registry.models:
-        return Refused(
-            code="model_not_found",
-            message=f"no model is registered as {asked.model!r}; `trunkline models list` shows what there is",
-            param="model",
-        )
-    fits: list[tuple[float, int, Model, str]] = []
-    seen: set[str] = set()
-    rejected: list[Candidate] = []
-    for place, (model, why) in enumerate(_named(request, registry.models)):
-        if model.id in seen:
-            continue
-        seen.add(model.id)
-        problem = _problem(model, request, moment)
-        if problem is None:
-            fits.append((_score(model, place, request, moment), place, model, why))
-        else:
-            rejected.append(Candidate(model=model.id, provider=model.provider, score=None, reason=problem))
-    fits.sort(key=lambda entry: entry[:2])
-    if not fits:
-        return _no_route(request, rejected)
-    considered = [
-        Candidate(model=model.id, provider=model.provider, score=score, reason=why) for score, _, model, why in fits
-    ]
-    considered += rejected
-    rest = considered[MAX_CANDIDATES:]
-    return Ranked(
-        [model for _, _, model, _ in fits],
-        considered[:MAX_CANDIDATES],
-        dict(Counter(one.reason for one in rest)) if rest else {},
-    )
+    sequence: int
 
 
 def decide(
@@ -117,16 +28,21 @@ def decide(
     """Choose the first candidate whose worst case every budget allows, and reserve it.
 
     A refusal for want of money is itself an event, since the books answered it; any other is not. Waiting, or
-    Underfunded where a slice of `funds` is too small for the best candidate: ask again when that has changed.
+    Underfunded where a slice of `funds` is too small for the best candidate, or Reconfigured: ask again when that has
+    changed.
     """
+    if books.config_seq != request.configuration.sequence:
+        return Reconfigured(code="unavailable", message="the thread was configured anew", sequence=books.config_seq)
     ranked = rank(request, moment)
     if isinstance(ranked, Refused):
         return ranked
     refused: Refused | None = None
-    for model in ranked.models:
-        reserved = _reserve(books, model, request, moment, funds)
+    for place, model in enumerate(ranked.models):
+        serves = served(model, request, moment)
+        reserved = _reserve(books, model, serves, ranked, request, moment, funds)
         if not isinstance(reserved, Refused):
-            return _decided(reserved, model, ranked, request, moment, funds)
+            choice = Choice(ranked=ranked, place=place, model=model, serves=serves, reserved=reserved)
+            return _decided(choice, request, moment, funds)
         if isinstance(reserved, Underfunded):
             return reserved
         if refused is None or (isinstance(reserved, Waiting) and not isinstance(refused, Waiting)):
@@ -146,179 +62,120 @@ def decide(
     )
 
 
-def _decided(
-    reserved: money.Reserved,
-    model: Model,
-    ranked: Ranked,
-    request: Request,
-    moment: Moment,
-    funds: tuple[Fund, ...],
-) -> RouteDecided:
+class Choice(Struct, frozen=True, kw_only=True):
+    """The model that was chosen, at which place among those ranked, how it serves, and what was set aside for it."""
+
+    ranked: Ranked
+    place: int
+    model: Model
+    serves: Served
+    reserved: money.Reserved
+
+
+def _decided(choice: Choice, request: Request, moment: Moment, funds: tuple[Fund, ...]) -> RouteDecided:
+    ranked, serves = choice.ranked, choice.serves
+    candidates = ranked.candidates(choice.place)
     return RouteDecided(
         request_id=request.request_id,
         key=request.key,
         slices={fund.scope: fund.slice for fund in funds},
         attempt_id=request.attempt_id,
         attempt=request.attempt,
-        model=model.id,
-        provider=model.provider,
-        candidates=ranked.considered,
+        model=choice.model.id,
+        provider=serves.provider,
+        version=serves.version,
+        candidates=candidates,
         left_out=ranked.left_out,
-        reserve_nanos=reserved.reserve_nanos,
-        max_tokens=reserved.max_tokens,
-        input_bound=input_bound(model, request.parsed.asked, moment),
-        price_version=moment.rates[model.id].version,
+        reserve_nanos=choice.reserved.reserve_nanos,
+        max_tokens=choice.reserved.max_tokens,
+        input_bound=input_bound(serves, request.parsed.asked, moment),
+        price_version=moment.rates[serves.name].version,
         asked=request.parsed.asked,
         tried=list(request.tried),
         log_seq=moment.log_seq,
-        policy_version=0,
-        override=None,
-        preferences={},
-        stats={},
+        policy_version=moment.gateway.routing.version,
+        rule=ranked.plan.rule,
+        override=ranked.plan.override,
+        preferences=dict(request.configuration.preferences),
+        stats=_statistics(ranked, candidates, moment),
+        basis=_basis(ranked, serves, candidates, request, moment, funds),
         now=moment.now,
         draw=moment.draw,
         deadline=request.deadline,
         reply=request.reply,
-        **money.fields(reserved.books),
+        **money.fields(choice.reserved.books),
+    )
+
+
+def _statistics(ranked: Ranked, candidates: list[Candidate], moment: Moment) -> dict[str, Measured]:
+    """Those that it was decided by: of the candidates, or of every model where a measured speed is asked for."""
+    if not moment.measured or not (ranked.uses_statistics or SPEED in ranked.plan.needs.wanted):
+        return {}
+    names = moment.measured if SPEED in ranked.plan.needs.wanted else [one.model for one in candidates]
+    return {name: moment.measured[name] for name in names if name in moment.measured}
+
+
+def _basis(
+    ranked: Ranked,
+    serves: Served,
+    candidates: list[Candidate],
+    request: Request,
+    moment: Moment,
+    funds: tuple[Fund, ...],
+) -> Basis:
+    configuration = request.configuration
+    rates = {one.model: moment.rates[one.model] for one in candidates if one.model in moment.rates}
+    rates[serves.name] = moment.rates[serves.name]
+    return Basis(
+        failures=[failure.value for failure in request.failures],
+        versions=list(request.versions),
+        rested=request.rested,
+        turn=moment.turn,
+        busy={one.model: moment.busy[one.model] for one in candidates if one.model in moment.busy}
+        if ranked.uses_statistics
+        else {},
+        blind=ranked.blind,
+        rates={name: rate for name, rate in rates.items() if not is_in_log(rate)},
+        config_seq=configuration.sequence,
+        default_model=configuration.model,
+        forced=moment.forced,
+        funds=[funded(fund) for fund in funds],
     )
 
 
 def _reserve(
-    books: Books, model: Model, request: Request, moment: Moment, funds: tuple[Fund, ...]
+    books: Books,
+    model: Model,
+    serves: Served,
+    ranked: Ranked,
+    request: Request,
+    moment: Moment,
+    funds: tuple[Fund, ...],
 ) -> money.Reserved | Refused:
-    parsed = request.parsed
-    asked = parsed.asked
-    clamp = parsed.route.clamp
+    asked, clamp = request.parsed.asked, ranked.plan.clamp
     return money.reserve(
         books,
         money.Reserve(
             attempt_id=request.attempt_id,
             request_id=request.request_id,
-            rate=moment.rates[model.id],
-            input_bound=input_bound(model, asked, moment),
+            rate=moment.rates[serves.name],
+            input_bound=input_bound(serves, asked, moment),
             max_tokens=asked.max_tokens,
             model_max=model.max_output,
             generates=asked.operation == "chat",
-            choices=parsed.choices,
+            choices=asked.choices,
             clamp=asked.max_tokens is None if clamp is None else clamp,
-            max_cost_nanos=parsed.max_cost_nanos,
+            max_cost_nanos=ranked.plan.max_cost_nanos,
             funds=funds,
         ),
         moment.now,
     )
 
 
-def input_bound(model: Model, asked: Asked, moment: Moment) -> int:
-    """The most tokens that this model can be billed for the input: as counted, where that is less than its bytes."""
+def input_bound(serves: Served, asked: Asked, moment: Moment) -> int:
+    """The most tokens that a model can be billed for the input: as counted, where that is less than its bytes."""
     bound = asked.input_bound
     if asked.tokens:
-        encoding = encoding_of(moment.gateway.registry.providers[model.provider].kind, model.upstream)
+        encoding = encoding_of(moment.gateway.registry.providers[serves.provider].kind, serves.upstream)
         bound = min(bound, asked.tokens.get(encoding or "", bound))
-    return bound + asked.images * image_bound(model.upstream) if asked.images else bound
-
-
-def _named(request: Request, models: Mapping[str, Model]) -> Iterable[tuple[Model, str]]:
-    """The models to consider, in the order asked for, each with what brought it in."""
-    route, asked = request.parsed.route, request.parsed.asked
-    if asked.model != AUTO:
-        yield models[asked.model], "asked for"
-    else:
-        for name in route.prefer:
-            if name in models:
-                yield models[name], "preferred"
-        for model in models.values():
-            if model.id not in route.prefer and model.id not in route.fallbacks:
-                yield model, "cheapest first"
-    for name in route.fallbacks:
-        if name in models and name != asked.model:
-            yield models[name], "fallback"
-
-
-def _score(model: Model, place: int, request: Request, moment: Moment) -> float:
-    """Lower is better: the place where the caller gave an order, else a typical cost in nano-dollars."""
-    route, asked = request.parsed.route, request.parsed.asked
-    if asked.model != AUTO or model.id in route.prefer:
-        return float(place)
-    if model.id in route.fallbacks:
-        return AFTER_ALL + route.fallbacks.index(model.id)
-    cost = worst_case(moment.rates[model.id], asked.input_bound // BYTES_A_TOKEN, asked.max_tokens or TYPICAL_OUTPUT)
-    return len(route.prefer) + float(cost)
-
-
-def _problem(model: Model, request: Request, moment: Moment) -> str | None:
-    """Why this model can't serve this request, in words that count well."""
-    parsed = request.parsed
-    route, asked = parsed.route, parsed.asked
-    provider = moment.gateway.registry.providers.get(model.provider)
-    if model.status != "enabled":
-        return model.status
-    if provider is None:
-        return "its provider is not registered"
-    if model.id in request.tried:
-        return "failed already for this request"
-    if model.id in route.avoid:
-        return "to be avoided"
-    if route.local_only and not provider.local:
-        return "not local"
-    missing = [name for name in asked.features if name not in model.features]
-    if missing:
-        return f"lacks {missing[0]}"
-    lacking = [name for name in route.capabilities if not model.capabilities.get(name)]
-    if lacking:
-        return f"lacks capability {lacking[0]}"
-    if model.context_window is not None and _surely_longer(asked, model.context_window):
-        return TOO_LONG
-    if _is_open(moment.gateway.circuits.get(model.provider), moment.now):
-        return "its circuit is open"
-    return None
-
-
-def _surely_longer(asked: Asked, window: int) -> bool:
-    """Only what no tokenizer could squeeze in: the provider knows better, and says so (`context_length`)."""
-    counted = asked.operation == "chat" and "vision" not in asked.features
-    return counted and asked.input_bound // MOST_BYTES_A_TOKEN > window
-
-
-TOO_LONG = "its context window is too small"
-
-
-def _is_open(circuit: Circuit | None, now: float) -> bool:
-    return circuit is not None and circuit.state == "open" and (circuit.retry_at or 0.0) > now
-
-
-def _no_route(request: Request, rejected: list[Candidate]) -> Refused:
-    reasons = Counter(one.reason for one in rejected)
-    if rejected and all(one.reason == TOO_LONG for one in rejected):
-        return Refused(
-            code="context_length_exceeded",
-            message="the request is longer than the context window of every model that could serve it",
-            param="messages",
-        )
-    listed = ", ".join(f"{reason} ({count})" for reason, count in reasons.most_common(4))
-    return Refused(
-        code="no_route",
-        message=f"no enabled model can serve this request: {listed or 'none is registered'}",
-        metadata={"reasons": dict(reasons), "tried": list(request.tried)},
-    )
-
-
-def with_attempt(request: Request, attempt_id: str, tried: str, failure: FailureClass) -> Request:
-    """The same request, one attempt on."""
-    return structs.replace(
-        request,
-        attempt_id=attempt_id,
-        attempt=request.attempt + 1,
-        tried=(*request.tried, tried),
-        failures=(*request.failures, failure),
-    )
-
-
-def with_id(request: Request, attempt_id: str) -> Request:
-    """The same attempt under another id, since this one was used before."""
-    return structs.replace(request, attempt_id=attempt_id)
-
-
-def with_tokens(request: Request, tokens: dict[str, int]) -> Request:
-    """The same request with its input counted, by tokenizer."""
-    asked = structs.replace(request.parsed.asked, tokens=tokens)
-    return structs.replace(request, parsed=structs.replace(request.parsed, asked=asked))
+    return bound + asked.images * image_bound(serves.upstream) if asked.images else bound

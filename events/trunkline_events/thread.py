@@ -122,15 +122,19 @@ class Funded(Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Basis(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What else a decision was made from, so that it can be made again. Absent: nothing of the kind.
 
-    `failures` are the classes of those in `tried`, in their order; the first `rested` of them were waited out. `turn`
-    counts the decisions of the router. `rates` are those of candidates whose price the log doesn't hold. `config_seq`
-    is the sequence of the thread's configuration, `preferences` and `default_model` what it says. `forced` is the model
-    that the router's own process was told to use, `funds` what it held of budgets.
+    `failures` and `versions` are the classes and the versions of those in `tried`, in their order; the first `rested`
+    of them were waited out. `turn` counts the decisions of the router, `busy` its calls under way to each candidate.
+    `blind`: statistics were asked for, and there were none. `rates` are those of candidates whose price the log doesn't
+    hold. `config_seq` is the sequence of the thread's configuration, whose model is `default_model`. `forced` is the
+    model that the router's own process was told to use, `funds` what it held of budgets.
     """
 
     failures: list[str] = []
+    versions: list[str] = []
     rested: int = 0
     turn: int = 0
+    busy: dict[str, int] = {}
+    blind: bool = False
     rates: dict[str, Rate] = {}
     config_seq: int = 0
     default_model: str | None = None

@@ -6,8 +6,10 @@ import pytest
 from given import NOON, a_model, a_moment, a_provider, a_rate, a_request, chat, embeddings
 from hypothesis import given
 from hypothesis import strategies as st
+from trunkline_actors.moment import Moment, with_attempt
+from trunkline_actors.ranking import MAX_CANDIDATES, Ranked, rank
 from trunkline_actors.requests import AUTO, Parsed
-from trunkline_actors.routing import MAX_CANDIDATES, Moment, Ranked, decide, rank, with_attempt
+from trunkline_actors.routing import decide
 from trunkline_events.failure import FailureClass
 from trunkline_events.refusal import Refused
 from trunkline_events.registry import Model
