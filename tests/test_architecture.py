@@ -50,11 +50,11 @@ SHELLS = {
     "trunkline_projections": {"runner", "snapshots", "sql_view", "sql_postgres", "sql_projection"},
     "trunkline_actors": {
         *("shell", "mailbox", "micro", "bus", "runtime", "supervisor", "commands"),  # what every actor stands on
-        *("router", "deciding", "courier", "inflight", "idempotency"),  # routing a request
+        *("router", "deciding", "courier", "inflight", "idempotency", "resting"),  # routing a request
         *("escrow", "scopes", "recalls", "parked", "parking", "budgets"),  # money above threads, and waiting for it
         *("provider", "attempting", "running", "answers", "stalls", "adapters", "fleet"),  # running an attempt
-        *("breaker", "meter", "board", "configurations"),  # what routing decides from
-        *("registrar", "readers", "threads", "keeper", "lease"),
+        *("breaker", "meter", "board", "configurations", "analyzers", "preparing"),  # what routing decides from
+        *("registrar", "readers", "threads", "circuits", "keeper", "lease", "dependents", "draining"),
         *("bucket", "claims", "ledger", "snapshots"),  # what a process remembers, and keeps in the bus
     },
 }

@@ -10,7 +10,7 @@ from msgspec import Struct, structs
 from trunkline_events.money import BadAmount, nanos_from_usd, usd_from_nanos
 from trunkline_events.rate import Rate
 from trunkline_events.refusal import Refused
-from trunkline_events.thread import Books, BudgetWarned, OpenAttempt, ThreadConfigured, Window
+from trunkline_events.thread import Books, BudgetWarned, OpenAttempt, Window
 from trunkline_events.times import format_time
 from trunkline_events.usage import Usage
 
@@ -332,19 +332,3 @@ def limit_of(budget: Budget, held_nanos: int) -> int | Refused | None:
             param="budget.limit_usd",
         )
     return limit
-
-
-def configure(
-    books: Books, request_id: str, budget: Budget, reason: str | None, now: float
-) -> ThreadConfigured | Refused:
-    """Set a thread's budget. Another window or zone begins a new period; what is reserved stays reserved."""
-    if zone_problem(budget.time_zone) is None:
-        books = turn(books, now)
-        if (budget.window, budget.time_zone) != (books.window, books.zone):
-            period = period_of(budget.window, now, budget.time_zone)
-            books = structs.replace(books, window=budget.window, zone=budget.time_zone, period=period, settled_nanos=0)
-    limit = limit_of(budget, books.settled_nanos + books.reserved_nanos)
-    if isinstance(limit, Refused):
-        return limit
-    after = structs.replace(books, limit_nanos=limit, warn_at=budget.warn_at, warned=False)
-    return ThreadConfigured(request_id=request_id, reason=reason, **fields(after))

@@ -12,9 +12,11 @@ from trunkline_events.refusal import Refused
 from trunkline_events.registry import Model, Provider
 from trunkline_projections.models import Registry
 
-from trunkline_actors import registry
+from trunkline_actors import discovering, lifecycle, registry
 from trunkline_actors.bus import Delivery
 from trunkline_actors.commands import ById, Page, Reply, arguments, endpoint
+from trunkline_actors.dependents import Dependents
+from trunkline_actors.draining import LONGEST, drained
 from trunkline_actors.micro import Endpoint
 from trunkline_actors.readers import ChangeActor
 from trunkline_actors.runtime import Runtime
@@ -54,6 +56,7 @@ class RegistryActor(ChangeActor):
     def __init__(self, runtime: Runtime, kinds: frozenset[str]) -> None:
         super().__init__(runtime, "trunkline-registry")
         self._kinds = kinds
+        self._dependents = Dependents(runtime)
         lock = asyncio.Lock()  # one for both: what may be said of a model depends on the providers, and the reverse
         self._models = _Source(runtime, "model", lock)
         self._providers = _Source(runtime, "provider", lock)
@@ -62,10 +65,13 @@ class RegistryActor(ChangeActor):
         return [
             self._endpoint("models", "register", registry.RegisterModel, self._register_model),
             self._endpoint("models", "update", _Changes, self._update_model),
-            self._endpoint("models", "enable", ById, self._status("enable")),
-            self._endpoint("models", "disable", ById, self._status("disable")),
-            self._endpoint("models", "retire", ById, self._status("retire")),
-            self._endpoint("models", "remove", ById, self._remove_model),
+            self._endpoint("models", "enable", ById, self._enable_model),
+            self._endpoint("models", "disable", _Ending, self._disable_model),
+            self._endpoint("models", "retire", _Retire, self._retire_model),
+            self._endpoint("models", "remove", _Ending, self._remove_model),
+            self._endpoint("models", "deploy", lifecycle.DeployModel, self._deploy_model),
+            self._endpoint("models", "promote", ById, self._promote_model),
+            self._endpoint("models", "discover", discovering.Discover, self._discover_models),
             self._endpoint("models", "get", ById, self._get_model),
             self._endpoint("models", "list", Page, self._list_models),
             self._endpoint("providers", "register", registry.RegisterProvider, self._register_provider),
@@ -84,42 +90,77 @@ class RegistryActor(ChangeActor):
     # -- models ----------------------------------------------------------------------------------------------------
 
     async def _register_model(self, given: registry.RegisterModel, delivery: Delivery) -> Reply:
-        return await self._change(
-            self._models, "model", given.id, delivery, lambda state: registry.register_model(state, given)
-        )
+        return await self._change_model(given.id, delivery, lambda state: registry.register_model(state, given))
 
     async def _update_model(self, given: "_Changes", delivery: Delivery) -> Reply:
         changes = _changes(delivery)
         if isinstance(changes, Refused):
             return changes
-        return await self._change(
-            self._models,
-            "model",
-            given.id,
-            delivery,
-            lambda state: registry.update_model(state, given.id, changes, given.reason),
+        return await self._change_model(
+            given.id, delivery, lambda state: registry.update_model(state, given.id, changes, given.reason)
         )
 
-    def _status(self, verb: str) -> Callable[[ById, Delivery], Awaitable[Reply]]:
-        async def change(given: ById, delivery: Delivery) -> Reply:
-            return await self._change(
-                self._models,
-                "model",
-                given.id,
-                delivery,
-                lambda state: registry.set_model_status(state, given.id, verb, given.reason),
-            )
+    async def _deploy_model(self, given: lifecycle.DeployModel, delivery: Delivery) -> Reply:
+        return await self._change_model(given.id, delivery, lambda state: lifecycle.deploy(state, given))
 
-        return change
-
-    async def _remove_model(self, given: ById, delivery: Delivery) -> Reply:
-        return await self._change(
-            self._models,
-            "model",
-            given.id,
-            delivery,
-            lambda state: registry.remove_model(state, given.id, given.reason),
+    async def _promote_model(self, given: ById, delivery: Delivery) -> Reply:
+        return await self._change_model(
+            given.id, delivery, lambda state: lifecycle.promote(state, given.id, given.reason)
         )
+
+    async def _enable_model(self, given: ById, delivery: Delivery) -> Reply:
+        return await self._set_status("enable", given.id, given.reason, delivery)
+
+    async def _disable_model(self, given: "_Ending", delivery: Delivery) -> Reply:
+        refused = await self._in_use(given, "disable")
+        return refused or await self._set_status("disable", given.id, given.why, delivery)
+
+    async def _retire_model(self, given: "_Retire", delivery: Delivery) -> Reply:
+        """Route no new request to it; with `drain_s`, answer when what runs has ended, or the time is over."""
+        if given.drain_s is not None and not 0 <= given.drain_s <= LONGEST:
+            text = f"drain_s must be from 0 to {LONGEST:g} seconds"
+            return Refused(code="invalid_request", message=text, param="drain_s")
+        refused = await self._in_use(given, "retire")
+        reply = refused or await self._set_status("retire", given.id, given.why, delivery)
+        if isinstance(reply, Refused) or given.drain_s is None:
+            return reply
+        over, running = await drained(lambda: self._running(given.id), given.drain_s)
+        return {**reply, "drained": over, "running": running}
+
+    def _running(self, model: str) -> int:
+        """The calls to a model that run now, whatever its version, as providers have told; a second old at most."""
+        known = self._runtime.gateway.state.registry
+        told = self._runtime.board.measured().items()
+        return sum(one.in_flight for served, one in told if lifecycle.runs_as(model, known, served))
+
+    async def _remove_model(self, given: "_Ending", delivery: Delivery) -> Reply:
+        return await self._in_use(given, "remove") or await self._change_model(
+            given.id, delivery, lambda state: registry.remove_model(state, given.id, given.why)
+        )
+
+    async def _in_use(self, given: "_Ending", verb: str) -> Refused | None:
+        """Why this can't be done without force: somebody depends on a model that would serve no more, or is no more."""
+        model = (await self._current()).models.get(given.id)
+        if model is None or given.force or model.status == registry.AFTER.get(verb):
+            return None
+        return await self._dependents.problem(given.id, verb)
+
+    async def _discover_models(self, given: discovering.Discover, delivery: Delivery) -> Reply:
+        await self._current()
+        gateway = self._runtime.gateway
+        found = discovering.discover(gateway.state, self._runtime.board.measured(), given)
+        if isinstance(found, Refused):
+            return found
+        models, count = found
+        return {"seq": gateway.position, "models": models, "count": count}
+
+    async def _set_status(self, verb: str, model: str, reason: str | None, delivery: Delivery) -> Reply:
+        return await self._change_model(
+            model, delivery, lambda state: registry.set_model_status(state, model, verb, reason)
+        )
+
+    async def _change_model(self, model: str, delivery: Delivery, decide: Decide) -> Reply:
+        return await self._change(self._models, "model", model, delivery, decide)
 
     async def _get_model(self, given: ById, delivery: Delivery) -> Reply:
         model = (await self._current()).models.get(given.id)
@@ -134,12 +175,8 @@ class RegistryActor(ChangeActor):
     # -- providers -------------------------------------------------------------------------------------------------
 
     async def _register_provider(self, given: registry.RegisterProvider, delivery: Delivery) -> Reply:
-        reply = await self._change(
-            self._providers,
-            "provider",
-            given.id,
-            delivery,
-            lambda state: registry.register_provider(state, given, self._kinds),
+        reply = await self._change_provider(
+            given.id, delivery, lambda state: registry.register_provider(state, given, self._kinds)
         )
         if isinstance(reply, Refused):
             return reply
@@ -149,22 +186,19 @@ class RegistryActor(ChangeActor):
         changes = _changes(delivery)
         if isinstance(changes, Refused):
             return changes
-        return await self._change(
-            self._providers,
-            "provider",
+        return await self._change_provider(
             given.id,
             delivery,
             lambda state: registry.update_provider(state, given.id, changes, given.reason, self._kinds),
         )
 
     async def _remove_provider(self, given: ById, delivery: Delivery) -> Reply:
-        return await self._change(
-            self._providers,
-            "provider",
-            given.id,
-            delivery,
-            lambda state: registry.remove_provider(state, given.id, given.reason),
+        return await self._change_provider(
+            given.id, delivery, lambda state: registry.remove_provider(state, given.id, given.reason)
         )
+
+    async def _change_provider(self, provider: str, delivery: Delivery, decide: Decide) -> Reply:
+        return await self._change(self._providers, "provider", provider, delivery, decide)
 
     async def _get_provider(self, given: ById, delivery: Delivery) -> Reply:
         provider = (await self._current()).providers.get(given.id)
@@ -238,6 +272,23 @@ class RegistryActor(ChangeActor):
             return {"seq": await self._runtime.log.end(), "id": entry, "changed": False}
         await self.read_by_all(decided.sequence)
         return {"seq": decided.sequence, "id": entry, **_shown(decided)}
+
+
+class _Ending(ById, frozen=True, kw_only=True):
+    """The arguments of what takes a model out of use. `force`: whoever depends on it."""
+
+    force: bool = False
+
+    @property
+    def why(self) -> str | None:
+        """The reason to be recorded, and that it was forced."""
+        return (f"forced: {self.reason}" if self.reason else "forced") if self.force else self.reason
+
+
+class _Retire(_Ending, frozen=True, kw_only=True):
+    """Those of `models.retire`. `drain_s`: wait so long for what runs to end."""
+
+    drain_s: float | None = None
 
 
 class _Changes(msgspec.Struct, frozen=True, kw_only=True):

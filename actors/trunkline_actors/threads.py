@@ -1,28 +1,53 @@
-"""The actor for threads: sets their budgets, and says how their books stand."""
+"""The actor for threads: configures them, and says how their books stand."""
 
+import asyncio
 from typing import Any, cast
 
 import msgspec
+from msgspec import structs
 from trunkline_events import headers, subjects
-from trunkline_events.envelope import RecordedEvent
+from trunkline_events.envelope import Event, RecordedEvent
 from trunkline_events.refusal import Refused
 from trunkline_events.thread import Books, ThreadEvent
 from trunkline_projections.threads import books_of
 
-from trunkline_actors import money
+from trunkline_actors import money, thread_settings
 from trunkline_actors.bus import Delivery
 from trunkline_actors.commands import Page, Reply, endpoint, shown_budget
+from trunkline_actors.dependents import Dependents, settings_at
 from trunkline_actors.micro import Endpoint, ServiceActor
 from trunkline_actors.runtime import Runtime
 from trunkline_actors.shell import Command
+from trunkline_actors.thread_settings import Settings
 
 
-class Configure(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The arguments of `threads.configure`."""
+class Configure(thread_settings.Change, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The arguments of `threads.configure`: what isn't given stays as it is."""
 
     thread_id: str
-    budget: money.Budget = money.Budget()
     reason: str | None = None
+
+
+class _Configuring:
+    """A thread's books and settings, for one change. The index of dependents names it before its event is there."""
+
+    def __init__(self, runtime: Runtime, dependents: Dependents, change: thread_settings.Change) -> None:
+        self._runtime = runtime
+        self._dependents = dependents
+        self._change = change
+
+    def lock(self, aggregate: str) -> asyncio.Lock | None:
+        return self._runtime.ledger.lock(aggregate)
+
+    async def load(self, aggregate: str, *, fresh: bool) -> tuple[tuple[Books, Settings], int | None, bool]:
+        books, sequence, stale = await self._runtime.ledger.load(aggregate, fresh=fresh)
+        settings = await settings_at(self._runtime, books.config_seq)
+        named = thread_settings.models_named(thread_settings.changed(settings, self._change))
+        await self._dependents.note(aggregate, named)
+        return (books, settings), sequence, stale
+
+    def learn(self, aggregate: str, event: Event, sequence: int) -> None:
+        self._runtime.ledger.learn(aggregate, event, sequence)
 
 
 class ThreadId(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,6 +62,7 @@ class ThreadsActor(ServiceActor):
     def __init__(self, runtime: Runtime) -> None:
         super().__init__(runtime.bus, "trunkline-threads", runtime.version, {"process": runtime.name})
         self._runtime = runtime
+        self._dependents = Dependents(runtime)
 
     def endpoints(self) -> list[Endpoint]:
         return [
@@ -48,21 +74,26 @@ class ThreadsActor(ServiceActor):
     async def _configure(self, given: Configure, delivery: Delivery) -> Reply:
         if problem := subjects.id_problem(given.thread_id):
             return Refused(code="invalid_request", message=problem, param="thread_id")
+        await self._runtime.gateway.catch_up()
+        if refused := thread_settings.problem_of(given, self._runtime.gateway.state.registry):
+            return refused
         request_id = delivery.header(headers.REQUEST) or self._runtime.new_id()
-        command: Command[Books] = Command(
+        command: Command[tuple[Books, Settings]] = Command(
             category="thread",
             aggregate=given.thread_id,
             id=f"{delivery.subject}/{subjects.encode_id(given.thread_id)}/{headers.encode_value(request_id)}",
-            decide=lambda books, now: money.configure(books, request_id, given.budget, given.reason, now),
+            decide=lambda state, now: thread_settings.configure(*state, given, request_id, given.reason, now),
             actor=self._runtime.name,
             cause=request_id,
         )
-        decided = await self._runtime.shell.execute(self._runtime.ledger, command)
+        source = _Configuring(self._runtime, self._dependents, given)
+        decided = await self._runtime.shell.execute(source, command)
         if isinstance(decided, Refused):
             return decided
         assert decided is not None
         books = books_of(cast("ThreadEvent", decided.event), decided.sequence)
-        return _shown(given.thread_id, books, decided.sequence, self._runtime.clock())
+        shown = _shown(given.thread_id, books, decided.sequence, self._runtime.clock())
+        return {**shown, **await self._settings(books)}
 
     async def _get(self, given: ThreadId, delivery: Delivery) -> Reply:
         recorded = await self._runtime.log.last("thread", given.thread_id)
@@ -70,7 +101,11 @@ class ThreadsActor(ServiceActor):
             return Refused(
                 code="not_found", message=f"nothing has happened in thread {given.thread_id!r}", param="thread_id"
             )
-        return self._show(recorded)
+        books = books_of(cast("ThreadEvent", recorded.body), recorded.sequence)
+        return {**self._show(recorded), **await self._settings(books)}
+
+    async def _settings(self, books: Books) -> dict[str, Any]:
+        return structs.asdict(await settings_at(self._runtime, books.config_seq))
 
     async def _list(self, given: Page, delivery: Delivery) -> Reply:
         if problem := given.problem():

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from msgspec import structs
 from trunkline_actors import endings, money, slices
+from trunkline_actors.thread_settings import Change, Settings, configure
 from trunkline_events.budget import GATEWAY, key_scope
 from trunkline_events.money import usd_from_nanos
 from trunkline_events.refusal import Refused
@@ -63,7 +64,8 @@ class Budgets(RuleBasedStateMachine):
     @rule(thread=st.sampled_from(THREADS), limit=st.none() | LIMITS, window=WINDOWS)
     def set_threads_budget(self, thread: str, limit: int | None, window: Any) -> None:
         budget = money.Budget(limit_usd=None if limit is None else usd_from_nanos(limit), window=window)
-        self.world.decide("thread", thread, lambda books, now: money.configure(books, "c", budget, None, now))
+        change = Change(budget=budget)
+        self.world.decide("thread", thread, lambda books, now: configure(books, Settings(), change, "c", None, now))
 
     # -- requests
 

@@ -13,10 +13,10 @@ from trunkline_actors.money import (
     Reserved,
     Underfunded,
     Waiting,
-    configure,
     reserve,
 )
 from trunkline_actors.routing import decide
+from trunkline_actors.thread_settings import Change, Settings, configure
 from trunkline_events.refusal import Refused
 from trunkline_events.thread import Books, RequestRefused, RouteDecided
 
@@ -129,6 +129,8 @@ def test_a_dear_candidate_that_got_no_money_does_not_keep_a_cheap_one_from_askin
 
 
 def test_a_thread_s_time_zone_must_be_one() -> None:
-    found = configure(Books(), "r", Budget(window="day", time_zone="Mars/Olympus"), None, NOON)
+    found = configure(
+        Books(), Settings(), Change(budget=Budget(window="day", time_zone="Mars/Olympus")), "r", None, NOON
+    )
     assert isinstance(found, Refused)
     assert found.param == "budget.time_zone"

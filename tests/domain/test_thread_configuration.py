@@ -2,7 +2,8 @@
 
 import pytest
 from given import NOON
-from trunkline_actors.money import Budget, configure, fields
+from trunkline_actors.money import Budget, fields
+from trunkline_actors.thread_settings import Change, Settings, configure
 from trunkline_events.refusal import Refused
 from trunkline_events.thread import Books, OpenAttempt, ThreadConfigured, Window
 from trunkline_events.usage import Usage
@@ -14,8 +15,12 @@ OPEN = Books(
 YESTERDAY = Books(settled_nanos=9, reserved_nanos=15, limit_nanos=30, window="day", period="2026-11-20", open=OPEN.open)
 
 
+def budgeted(books: Books, budget: Budget) -> ThreadConfigured | Refused:
+    return configure(books, Settings(), Change(budget=budget), "r", "why", NOON)
+
+
 def configured(books: Books, limit: str | None, window: Window = "none") -> ThreadConfigured:
-    found = configure(books, "r", Budget(limit_usd=limit, window=window), "why", NOON)
+    found = budgeted(books, Budget(limit_usd=limit, window=window))
     assert isinstance(found, ThreadConfigured), found
     return found
 
@@ -32,7 +37,7 @@ def test_a_configuration_is_remembered_by_its_sequence() -> None:
 
 def test_a_limit_below_what_is_spent_and_reserved_is_refused() -> None:
     assert configured(OPEN, "0.000000016").limit_nanos == 16
-    found = configure(OPEN, "r", Budget(limit_usd="0.000000015"), None, NOON)
+    found = budgeted(OPEN, Budget(limit_usd="0.000000015"))
     assert isinstance(found, Refused)
     assert (found.code, found.param) == ("conflict", "budget.limit_usd")
 
@@ -50,20 +55,20 @@ def test_what_was_settled_yesterday_stands_in_the_way_of_no_limit_today() -> Non
     ],
 )
 def test_a_budget_that_makes_no_sense_is_refused_with_the_field_at_fault(budget: Budget, param: str) -> None:
-    found = configure(Books(), "r", budget, None, NOON)
+    found = budgeted(Books(), budget)
     assert isinstance(found, Refused)
     assert (found.code, found.param) == ("invalid_request", param)
 
 
 def test_windows_turn_at_midnight_in_the_zone_of_the_budget() -> None:
-    found = configure(Books(), "r", Budget(window="day", time_zone="Pacific/Auckland"), None, NOON)
+    found = budgeted(Books(), Budget(window="day", time_zone="Pacific/Auckland"))
     assert isinstance(found, ThreadConfigured)
     assert (found.zone, found.period) == ("Pacific/Auckland", "2026-11-22")
 
 
 @pytest.mark.parametrize("limit", ["", "-1", "much"])
 def test_a_limit_that_is_no_amount_is_refused(limit: str) -> None:
-    found = configure(Books(), "r", Budget(limit_usd=limit), None, NOON)
+    found = budgeted(Books(), Budget(limit_usd=limit))
     assert isinstance(found, Refused)
     assert (found.code, found.param) == ("invalid_request", "budget.limit_usd")
 

@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule
 from msgspec import structs
 from trunkline_actors.endings import Attempt, Metering, failed, metered, orphaned
-from trunkline_actors.money import MAX_OPEN, Budget, Waiting, configure
+from trunkline_actors.money import MAX_OPEN, Budget, Waiting
 from trunkline_actors.pricing import cost_of
 from trunkline_actors.routing import decide
+from trunkline_actors.thread_settings import Change, Settings, configure
 from trunkline_actors.windows import period_of
 from trunkline_events.failure import Failure, FailureClass
 from trunkline_events.money import usd_from_nanos
@@ -127,7 +128,9 @@ class Thread(RuleBasedStateMachine):
     @rule(limit=st.none() | st.integers(0, 2_000), window=st.sampled_from(["none", "day", "month"]))
     def configure(self, limit: int | None, window: Any) -> None:
         text = None if limit is None else usd_from_nanos(limit)
-        found = configure(self.books, "c", Budget(limit_usd=text, window=window), None, self.now)
+        found = configure(
+            self.books, Settings(), Change(budget=Budget(limit_usd=text, window=window)), "c", None, self.now
+        )
         if isinstance(found, Refused):
             assert limit is not None
             assert found.code == "conflict"

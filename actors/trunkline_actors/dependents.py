@@ -1,0 +1,173 @@
+"""Who depends on a model: the policy, an override, and threads whose configuration names it.
+
+Threads are found by an index: a key `<model>.<thread>` in a bucket, written before the configuration is appended, so
+that whatever a configuration names is in it; an entry says that a thread may depend, never that it does. Each is
+checked against the thread's own configuration, and dropped where that says otherwise, once it is so old that nobody
+can be about to append what it was written for.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import aclosing
+from datetime import datetime
+from typing import Literal, cast
+
+import nats.errors
+import nats.js.errors
+import structlog
+from msgspec import Struct
+from nats.js import api
+from nats.js.kv import KeyValue
+from trunkline_events.log import LogUnavailable
+from trunkline_events.refusal import Refused
+from trunkline_events.subjects import DEPENDENTS_BUCKET, decode_id, encode_id
+
+from trunkline_actors.bucket import open_bucket
+from trunkline_actors.policy_warnings import models_named as models_of_policy
+from trunkline_actors.runtime import Runtime
+from trunkline_actors.thread_settings import Settings, models_named
+
+log = structlog.get_logger()
+
+MOST_NAMED = 20
+"""Threads that a refusal names; that there are more is said, not how many."""
+AT_ONCE = 16
+SETTLED = 600.0
+"""Seconds after which what an entry was written for is in the log or never will be, clocks that differ included."""
+
+_TROUBLE = (nats.errors.Error, nats.js.errors.Error, TimeoutError)
+
+
+class Dependent(Struct, frozen=True):
+    """What counts on a model: the id of a thread or a workflow, the place in the policy; empty for an override."""
+
+    kind: Literal["policy", "override", "thread", "workflow"]
+    id: str = ""
+
+    def __str__(self) -> str:
+        match self.kind:
+            case "policy":
+                return f"the routing policy ({self.id})"
+            case "override":
+                return "the routing override"
+            case _:
+                return f"{self.kind} {self.id!r}"
+
+
+async def settings_at(runtime: Runtime, sequence: int) -> Settings:
+    """What the configuration at a sequence says, 0 being none. Raises LogUnavailable."""
+    configured = await runtime.configurations.at(sequence)
+    routing = configured.routing
+    return Settings(model=routing.model, parameters=configured.parameters, preferences=routing.preferences)
+
+
+class Dependents:
+    """The index of threads, and who else depends."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._bucket: KeyValue | None = None
+
+    async def note(self, thread: str, models: Iterable[str]) -> None:
+        """A configuration that names these models is about to be appended. Raises LogUnavailable."""
+        keys = [f"{encode_id(model)}.{encode_id(thread)}" for model in models]
+        if not keys:
+            return
+        bucket = await self._opened()
+        try:
+            await asyncio.gather(*(bucket.put(key, b"1") for key in keys))
+        except _TROUBLE as error:
+            raise LogUnavailable("the index of threads by model could not be written; send it again") from error
+
+    async def problem(self, model: str, verb: str) -> Refused | None:
+        """Why a model can't be disabled, retired or removed just so: who depends on it. Raises LogUnavailable."""
+        found = self._routing(model)
+        # Workflows name models too: those that run are asked for here once there are any.
+        async with aclosing(self._threads(model)) as threads:
+            async for thread in threads:
+                found.append(Dependent("thread", thread))
+                if sum(one.kind == "thread" for one in found) > MOST_NAMED:
+                    break
+        return refusal(model, verb, found) if found else None
+
+    def _routing(self, model: str) -> list[Dependent]:
+        gateway = self._runtime.gateway.state
+        found: list[Dependent] = []
+        places = models_of_policy(gateway.routing.policy, gateway.registry).get(model, ())
+        found += [Dependent("policy", place) for place in places]
+        if gateway.routing.forced(self._runtime.clock()) == model:
+            found.append(Dependent("override"))
+        return found
+
+    async def _threads(self, model: str) -> AsyncGenerator[str, None]:
+        """The threads whose configuration names a model, in the order in which they were configured."""
+        entries: list[KeyValue.Entry] = []
+        async with aclosing(self._entries(model)) as noted:
+            async for entry in noted:
+                entries.append(entry)
+                if len(entries) == AT_ONCE:
+                    for thread in await self._checked(model, entries):
+                        yield thread
+                    entries = []
+        for thread in await self._checked(model, entries):
+            yield thread
+
+    async def _entries(self, model: str) -> AsyncGenerator[KeyValue.Entry, None]:
+        try:
+            bucket = await self._opened()
+            watcher = await bucket.watch(f"{encode_id(model)}.*", ignore_deletes=True, inactive_threshold=10.0)
+            try:
+                while (entry := await watcher.updates()) is not None:
+                    yield entry
+            finally:
+                await watcher.stop()
+        except _TROUBLE as error:
+            raise LogUnavailable("the index of threads by model could not be read") from error
+
+    async def _checked(self, model: str, entries: list[KeyValue.Entry]) -> list[str]:
+        """The threads of these entries that name the model indeed."""
+        threads = [decode_id(entry.key.rpartition(".")[2]) for entry in entries]
+        names = await asyncio.gather(*(self._names(thread) for thread in threads))
+        for entry, named in zip(entries, names, strict=True):
+            if model not in named:
+                await self._drop(entry)
+        return [thread for thread, named in zip(threads, names, strict=True) if model in named]
+
+    async def _names(self, thread: str) -> list[str]:
+        """The models that a thread's configuration names now."""
+        books, _, _ = await self._runtime.ledger.load(thread, fresh=True)
+        return models_named(await settings_at(self._runtime, books.config_seq))
+
+    async def _drop(self, entry: KeyValue.Entry) -> None:
+        """Forget an entry, if it is old and nobody has written it anew. Never raises: the next check may."""
+        noted = cast("datetime", entry.created).timestamp()  # which nats-py says is an int
+        if self._runtime.clock() - noted < SETTLED:
+            return
+        try:
+            await (await self._opened()).delete(entry.key, last=entry.revision)
+        except _TROUBLE as error:
+            log.warning("dependents.not_dropped", key=entry.key, error=type(error).__name__)
+
+    async def _opened(self) -> KeyValue:
+        if self._bucket is None:
+            js = self._runtime.connection.nats.jetstream(timeout=5)
+            config = api.KeyValueConfig(bucket=DEPENDENTS_BUCKET, history=1, replicas=self._runtime.replicas)
+            try:
+                self._bucket = await open_bucket(js, config)
+            except _TROUBLE as error:
+                raise LogUnavailable("the index of threads by model could not be opened") from error
+        return self._bucket
+
+
+def refusal(model: str, verb: str, found: list[Dependent]) -> Refused:
+    """What a caller is told of these dependents: at most `MOST_NAMED` threads by name, and whether there are more."""
+    threads = [one for one in found if one.kind == "thread"]
+    more = len(threads) > MOST_NAMED
+    named = [one for one in found if one.kind != "thread"] + threads[:MOST_NAMED]
+    text = ", ".join(map(str, named)) + (" and more threads" if more else "")
+    return Refused(
+        code="conflict",
+        message=f"model {model!r} is in use by {text}; change those first, or {verb} it with force",
+        param="id",
+        metadata={"dependents": [{"kind": one.kind, "id": one.id} for one in named], "more_threads": more},
+    )
