@@ -1,8 +1,9 @@
 """Everything we know about what can go wrong with an attempt, sorted into classes.
 
-A failure class decides what happens next: whether another candidate may serve the request, and what the caller
-is told. Adapters translate a foreign error into a `Failure` once, by code and never by prose; everything else in
-the project reasons about the class alone.
+A failure class decides what happens next: whether another candidate may serve the request, or the same one a little
+later; what it means for the provider's circuit and success rate; and what the caller is told. Adapters translate a
+foreign error into a `Failure` once, by code and never by prose; everything else in the project reasons about the class
+alone.
 """
 
 from enum import StrEnum
@@ -61,7 +62,7 @@ class UpstreamError(Exception):
 
 
 # Another candidate may well serve what this one could not. Absent classes are the caller's own doing (its request,
-# its budget, its abort), which every candidate would refuse alike.
+# its budget, its abort), which every candidate would refuse alike; a content filter is a matter of policy.
 _TRY_ANOTHER = frozenset(
     {
         FailureClass.RATE_LIMITED,
@@ -75,6 +76,17 @@ _TRY_ANOTHER = frozenset(
         FailureClass.INTERNAL,
     }
 )
+
+# The upstream is in trouble, so that calling it does harm and helps nobody. A rate limit is an upstream in good health.
+_TRIPS_BREAKER = frozenset(
+    {FailureClass.OVERLOADED, FailureClass.UNAVAILABLE, FailureClass.CONNECTION, FailureClass.TIMEOUT}
+)
+
+# What passes by itself, so that the same candidate may serve a little later.
+_RETRY_HERE = _TRIPS_BREAKER | {FailureClass.RATE_LIMITED}
+
+# The provider's own doing. What every provider would have done with such a request says nothing about this one.
+_COUNTS_AGAINST = _RETRY_HERE | {FailureClass.AUTH, FailureClass.MODEL_NOT_FOUND, FailureClass.INTERNAL}
 
 _ANSWERS = {
     FailureClass.RATE_LIMITED: Answer("rate_limited", 429, True),
@@ -93,9 +105,27 @@ _ANSWERS = {
 }
 
 
-def tries_another(kind: FailureClass) -> bool:
-    """Whether a failure of this class, before the first chunk, sends the request on to the next candidate."""
-    return kind in _TRY_ANOTHER
+def tries_another(kind: FailureClass, content_filter_goes_on: bool = False) -> bool:
+    """Whether a failure of this class, before the first chunk, sends the request on to the next candidate.
+
+    `content_filter_goes_on` is what the routing policy says of filtered requests.
+    """
+    return kind in _TRY_ANOTHER or (content_filter_goes_on and kind is FailureClass.CONTENT_FILTER)
+
+
+def retries_here(kind: FailureClass) -> bool:
+    """Whether the candidate that failed so may be tried again, after a wait and where no other is left."""
+    return kind in _RETRY_HERE
+
+
+def trips_breaker(kind: FailureClass) -> bool:
+    """Whether a failure of this class counts towards opening the circuit of its provider."""
+    return kind in _TRIPS_BREAKER
+
+
+def counts_against(kind: FailureClass) -> bool:
+    """Whether a failure of this class lowers the success rate of the model and provider that failed so."""
+    return kind in _COUNTS_AGAINST
 
 
 def answer_for(kind: FailureClass) -> Answer:

@@ -5,33 +5,129 @@ from email.utils import format_datetime
 
 import msgspec
 import pytest
-from trunkline_actors.adapters.faults import classify, from_answer, read_fault, retry_after, safe
-from trunkline_events.failure import Failure, FailureClass, UpstreamError, answer_for, tries_another
+from trunkline_actors.adapters import faults
+from trunkline_actors.adapters.faults import Fault, classify, from_answer, read_fault, retry_after, safe
+from trunkline_events.failure import (
+    Failure,
+    FailureClass,
+    UpstreamError,
+    answer_for,
+    counts_against,
+    retries_here,
+    tries_another,
+    trips_breaker,
+)
 
 F = FailureClass
 
-# class: does the request go on to another candidate; code, HTTP status and retryable as the contract tells the caller
+YES, NO = True, False
+# Does another candidate get it; the same one, after a wait; does it count for the breaker; against the success rate;
+# code, HTTP status and retryable as the contract tells the caller.
 CONSEQUENCES = {
-    F.RATE_LIMITED: (True, "rate_limited", 429, True),
-    F.OVERLOADED: (True, "unavailable", 503, True),
-    F.UNAVAILABLE: (True, "unavailable", 503, True),
-    F.CONNECTION: (True, "provider_error", 502, True),
-    F.TIMEOUT: (True, "timeout", 504, True),
-    F.AUTH: (True, "provider_error", 502, False),
-    F.INVALID_REQUEST: (False, "invalid_request", 400, False),
-    F.CONTEXT_LENGTH: (True, "context_length_exceeded", 400, False),
-    F.CONTENT_FILTER: (False, "content_filtered", 400, False),
-    F.MODEL_NOT_FOUND: (True, "provider_error", 502, False),
-    F.BUDGET: (False, "budget_exceeded", 429, False),
-    F.ABORTED: (False, "aborted", 499, False),
-    F.INTERNAL: (True, "provider_error", 502, True),
+    F.RATE_LIMITED: (YES, YES, NO, YES, "rate_limited", 429, True),
+    F.OVERLOADED: (YES, YES, YES, YES, "unavailable", 503, True),
+    F.UNAVAILABLE: (YES, YES, YES, YES, "unavailable", 503, True),
+    F.CONNECTION: (YES, YES, YES, YES, "provider_error", 502, True),
+    F.TIMEOUT: (YES, YES, YES, YES, "timeout", 504, True),
+    F.AUTH: (YES, NO, NO, YES, "provider_error", 502, False),
+    F.INVALID_REQUEST: (NO, NO, NO, NO, "invalid_request", 400, False),
+    F.CONTEXT_LENGTH: (YES, NO, NO, NO, "context_length_exceeded", 400, False),
+    F.CONTENT_FILTER: (NO, NO, NO, NO, "content_filtered", 400, False),
+    F.MODEL_NOT_FOUND: (YES, NO, NO, YES, "provider_error", 502, False),
+    F.BUDGET: (NO, NO, NO, NO, "budget_exceeded", 429, False),
+    F.ABORTED: (NO, NO, NO, NO, "aborted", 499, False),
+    F.INTERNAL: (YES, NO, NO, YES, "provider_error", 502, True),
 }
 
 
 @pytest.mark.parametrize("kind", list(FailureClass))
 def test_each_class_has_its_consequences(kind: FailureClass) -> None:
     told = answer_for(kind)
-    assert (tries_another(kind), told.code, told.status, told.retryable) == CONSEQUENCES[kind]
+    found = (tries_another(kind), retries_here(kind), trips_breaker(kind), counts_against(kind))
+    assert (*found, told.code, told.status, told.retryable) == CONSEQUENCES[kind]
+
+
+def test_a_policy_may_send_what_was_filtered_on_to_another_and_nothing_else() -> None:
+    changed = [kind for kind in FailureClass if tries_another(kind, content_filter_goes_on=True) != tries_another(kind)]
+    assert changed == [F.CONTENT_FILTER]
+
+
+# The class of each HTTP status, where the body says nothing.
+STATUSES = {
+    400: F.INVALID_REQUEST,
+    401: F.AUTH,
+    402: F.AUTH,
+    403: F.AUTH,
+    404: F.MODEL_NOT_FOUND,
+    405: F.MODEL_NOT_FOUND,
+    406: F.INVALID_REQUEST,
+    407: F.AUTH,
+    408: F.TIMEOUT,
+    409: F.UNAVAILABLE,
+    410: F.MODEL_NOT_FOUND,
+    **dict.fromkeys((411, 412), F.INVALID_REQUEST),
+    413: F.CONTEXT_LENGTH,
+    **dict.fromkeys(range(414, 421), F.INVALID_REQUEST),
+    421: F.UNAVAILABLE,
+    **dict.fromkeys((422, 423, 424), F.INVALID_REQUEST),
+    425: F.UNAVAILABLE,
+    **dict.fromkeys((426, 427, 428), F.INVALID_REQUEST),
+    429: F.RATE_LIMITED,
+    **dict.fromkeys(range(430, 499), F.INVALID_REQUEST),
+    499: F.ABORTED,
+    **dict.fromkeys(range(500, 504), F.UNAVAILABLE),
+    504: F.TIMEOUT,
+    **dict.fromkeys(range(505, 522), F.UNAVAILABLE),
+    522: F.TIMEOUT,
+    523: F.UNAVAILABLE,
+    524: F.TIMEOUT,
+    **dict.fromkeys(range(525, 529), F.UNAVAILABLE),
+    529: F.OVERLOADED,
+    **dict.fromkeys(range(530, 598), F.UNAVAILABLE),
+    598: F.TIMEOUT,
+    599: F.TIMEOUT,
+}
+
+
+@pytest.mark.parametrize("status", range(400, 600))
+def test_every_status_of_an_error_has_its_class(status: int) -> None:
+    assert classify(status, Fault()) == STATUSES[status]
+
+
+# Names that decide whatever the status says, then those that are asked only where there is none.
+NAMES = {
+    "context_length_exceeded": F.CONTEXT_LENGTH,
+    "exceed_context_size_error": F.CONTEXT_LENGTH,
+    "content_filter": F.CONTENT_FILTER,
+    "content_policy_violation": F.CONTENT_FILTER,
+    "insufficient_quota": F.AUTH,
+    "invalid_api_key": F.AUTH,
+    "model_not_found": F.MODEL_NOT_FOUND,
+    "rate_limit_exceeded": F.RATE_LIMITED,
+    "rate_limit_error": F.RATE_LIMITED,
+    "overloaded_error": F.OVERLOADED,
+    "server_is_overloaded": F.OVERLOADED,
+}
+BROAD_TYPES = {
+    "invalid_request_error": F.INVALID_REQUEST,
+    "authentication_error": F.AUTH,
+    "permission_error": F.AUTH,
+    "not_found_error": F.MODEL_NOT_FOUND,
+    "timeout_error": F.TIMEOUT,
+    "server_error": F.UNAVAILABLE,
+    "api_error": F.UNAVAILABLE,
+}
+
+
+def test_every_name_that_is_known_has_its_class() -> None:
+    assert set(NAMES) == set(faults._BY_NAME)
+    assert set(BROAD_TYPES) == set(faults._BY_BROAD_TYPE)
+    for name, kind in NAMES.items():
+        for status in (None, 400, 401, 429, 500):
+            assert classify(status, Fault(code=name)) == classify(status, Fault(type=name)) == kind
+    for name, kind in BROAD_TYPES.items():
+        assert classify(None, Fault(type=name)) == kind
+        assert classify(429, Fault(type=name)) == F.RATE_LIMITED
 
 
 def test_an_upstream_error_carries_its_failure_and_names_it() -> None:
@@ -43,21 +139,8 @@ def test_an_upstream_error_carries_its_failure_and_names_it() -> None:
     ("status", "error", "kind"),
     [
         (400, {}, F.INVALID_REQUEST),
-        (422, {}, F.INVALID_REQUEST),
-        (418, {}, F.INVALID_REQUEST),
         (401, {}, F.AUTH),
-        (402, {}, F.AUTH),
-        (403, {}, F.AUTH),
-        (404, {}, F.MODEL_NOT_FOUND),
-        (408, {}, F.TIMEOUT),
-        (409, {}, F.UNAVAILABLE),
-        (413, {}, F.CONTEXT_LENGTH),
         (429, {}, F.RATE_LIMITED),
-        (499, {}, F.ABORTED),
-        (500, {}, F.UNAVAILABLE),
-        (503, {}, F.UNAVAILABLE),
-        (504, {}, F.TIMEOUT),
-        (529, {}, F.OVERLOADED),
         (302, {}, F.INTERNAL),
         (401, {"type": "invalid_request_error", "code": "invalid_api_key"}, F.AUTH),
         (401, {"type": "invalid_request_error"}, F.AUTH),

@@ -48,13 +48,22 @@ _BY_STATUS = {
     402: FailureClass.AUTH,  # quota, see insufficient_quota
     403: FailureClass.AUTH,
     404: FailureClass.MODEL_NOT_FOUND,
+    405: FailureClass.MODEL_NOT_FOUND,  # there is nothing to post to: a wrong base URL, not a wrong request
+    407: FailureClass.AUTH,  # of a proxy on the way
     408: FailureClass.TIMEOUT,
     409: FailureClass.UNAVAILABLE,
+    410: FailureClass.MODEL_NOT_FOUND,  # retired
     413: FailureClass.CONTEXT_LENGTH,
+    421: FailureClass.UNAVAILABLE,
+    425: FailureClass.UNAVAILABLE,
     429: FailureClass.RATE_LIMITED,
     499: FailureClass.ABORTED,
     504: FailureClass.TIMEOUT,
+    522: FailureClass.TIMEOUT,  # Cloudflare could not connect in time
+    524: FailureClass.TIMEOUT,  # Cloudflare waited in vain
     529: FailureClass.OVERLOADED,
+    598: FailureClass.TIMEOUT,
+    599: FailureClass.TIMEOUT,
 }
 
 # Anything that may be a credential: what follows "Bearer", the prefixes providers use, and any long unbroken token.

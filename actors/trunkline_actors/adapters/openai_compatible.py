@@ -5,7 +5,6 @@ Measured side by side, this path takes a quarter or less of the CPU a typed stre
 """
 
 import asyncio
-import ssl
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
@@ -231,19 +230,25 @@ def _died_while_idle(error: Any) -> bool:
 
 
 def _failure(error: Exception, secrets: tuple[str, ...]) -> Failure:
+    """The one class that an error of the SDK, of its HTTP stack or of Python's belongs to."""
     if isinstance(error, TimeoutError):  # our deadline's, perhaps while the SDK is still being imported
         return _TIMED_OUT
     import httpx2
     import openai
 
-    if isinstance(error, openai.APIStatusError):
+    if isinstance(error, openai.APIStatusError | httpx2.HTTPStatusError):
         answer = error.response
         return faults.from_answer(answer.status_code, answer.headers, answer.content, now=time.time(), secrets=secrets)
+    # The SDK wraps whatever its HTTP stack raises in one error: what it wraps says more.
+    cause = (error.__cause__ or error) if isinstance(error, openai.APIConnectionError) else error
     # The cause is named by its type alone: its text may hold a URL with a key, a header or a piece of the body.
-    name = type(error.__cause__ or error).__name__
+    name = type(cause).__name__
     # APITimeoutError is an APIConnectionError as well: timeouts first.
-    if isinstance(error, openai.APITimeoutError | httpx2.TimeoutException):
+    if isinstance(error, openai.APITimeoutError) or isinstance(cause, httpx2.TimeoutException):
         return _TIMED_OUT
-    if isinstance(error, openai.APIConnectionError | httpx2.TransportError | OSError | ssl.SSLError):
+    if isinstance(cause, httpx2.LocalProtocolError | httpx2.UnsupportedProtocol | httpx2.SSEError):
+        # Ours to mend, such as a line break in a header: waiting for it would be in vain.
+        return Failure(kind=FailureClass.INTERNAL, message=f"upstream call failed ({name})")
+    if isinstance(cause, openai.APIConnectionError | httpx2.TransportError | OSError | EOFError):
         return Failure(kind=FailureClass.CONNECTION, message=f"connection to upstream failed ({name})")
     return Failure(kind=FailureClass.INTERNAL, message=f"upstream call failed ({name})")

@@ -1,0 +1,196 @@
+"""Every error of every SDK that we ship with has its class; one that nobody has thought of fails here.
+
+To add an SDK: a table of its errors in TABLES, beside the function of its adapter that translates them.
+"""
+
+import asyncio
+import importlib
+import json
+import socket
+import ssl
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx2
+import openai
+import pytest
+from trunkline_actors.adapters.openai_compatible import _failure
+from trunkline_events.failure import Failure, FailureClass
+
+F = FailureClass
+REQUEST = httpx2.Request("POST", "http://127.0.0.1:9/v1/chat/completions")
+
+# The modules that define errors; those of them that need a package we don't have stay away.
+for name in ("openai._exceptions", "openai._response", "openai.lib._old_api", "openai.lib.azure"):
+    importlib.import_module(name)
+
+
+def answered(status: int) -> Callable[[type], Exception]:
+    """An error about an answer with this status."""
+    return lambda kind: kind("m", response=httpx2.Response(status, request=REQUEST), body=None)
+
+
+def caused_by(cause: Exception) -> Callable[[type], Exception]:
+    """An error that wraps another."""
+
+    def make(kind: type) -> Exception:
+        error: Exception = kind(request=REQUEST)
+        error.__cause__ = cause
+        return error
+
+    return make
+
+
+def bare(kind: type) -> Exception:
+    """An error that no code of ours can provoke, whatever it would hold."""
+    error: Exception = kind.__new__(kind)
+    return error
+
+
+def said(kind: type) -> Exception:
+    error: Exception = kind("m")
+    return error
+
+
+ERRORS_OF_OPENAI: dict[str, tuple[Callable[[type], Exception], FailureClass]] = {
+    "OpenAIError": (said, F.INTERNAL),
+    "APIError": (lambda kind: kind("m", REQUEST, body=None), F.INTERNAL),
+    "APIStatusError": (answered(402), F.AUTH),
+    "BadRequestError": (answered(400), F.INVALID_REQUEST),
+    "AuthenticationError": (answered(401), F.AUTH),
+    "OAuthError": (lambda kind: kind(response=httpx2.Response(401, request=REQUEST), body=None), F.AUTH),
+    "PermissionDeniedError": (answered(403), F.AUTH),
+    "NotFoundError": (answered(404), F.MODEL_NOT_FOUND),
+    "ConflictError": (answered(409), F.UNAVAILABLE),
+    "UnprocessableEntityError": (answered(422), F.INVALID_REQUEST),
+    "RateLimitError": (answered(429), F.RATE_LIMITED),
+    "InternalServerError": (answered(500), F.UNAVAILABLE),
+    "APIConnectionError": (caused_by(httpx2.ConnectError("m")), F.CONNECTION),
+    "APITimeoutError": (caused_by(httpx2.ReadTimeout("m")), F.TIMEOUT),
+    "APIResponseValidationError": (lambda kind: kind(httpx2.Response(200, request=REQUEST), None), F.INTERNAL),
+    # Raised by parts of the SDK that we don't use.
+    "APIRemovedInV1": (bare, F.INTERNAL),
+    "ContentFilterFinishReasonError": (bare, F.INTERNAL),
+    "LengthFinishReasonError": (bare, F.INTERNAL),
+    "MutuallyExclusiveAuthError": (bare, F.INTERNAL),
+    "StreamAlreadyConsumed": (bare, F.INTERNAL),
+    "SubjectTokenProviderError": (bare, F.INTERNAL),
+    "WebSocketConnectionClosedError": (bare, F.INTERNAL),
+    "WebSocketQueueFullError": (bare, F.INTERNAL),
+    "_AmbiguousModuleClientUsageError": (bare, F.INTERNAL),
+}
+
+ERRORS_OF_HTTPX2: dict[str, tuple[Callable[[type], Exception], FailureClass]] = {
+    "HTTPError": (said, F.INTERNAL),
+    "RequestError": (said, F.INTERNAL),
+    "HTTPStatusError": (
+        lambda kind: kind("m", request=REQUEST, response=httpx2.Response(529, request=REQUEST)),
+        F.OVERLOADED,
+    ),
+    "TransportError": (said, F.CONNECTION),
+    "NetworkError": (said, F.CONNECTION),
+    "ConnectError": (said, F.CONNECTION),
+    "ReadError": (said, F.CONNECTION),
+    "WriteError": (said, F.CONNECTION),
+    "CloseError": (said, F.CONNECTION),
+    "ProxyError": (said, F.CONNECTION),
+    "ProtocolError": (said, F.CONNECTION),
+    "RemoteProtocolError": (said, F.CONNECTION),
+    "LocalProtocolError": (said, F.INTERNAL),
+    "UnsupportedProtocol": (said, F.INTERNAL),
+    "SSEError": (said, F.INTERNAL),
+    "TimeoutException": (said, F.TIMEOUT),
+    "ConnectTimeout": (said, F.TIMEOUT),
+    "ReadTimeout": (said, F.TIMEOUT),
+    "WriteTimeout": (said, F.TIMEOUT),
+    "PoolTimeout": (said, F.TIMEOUT),
+    "DecodingError": (said, F.INTERNAL),
+    "TooManyRedirects": (said, F.INTERNAL),
+    "InvalidURL": (said, F.INTERNAL),
+    "CookieConflict": (said, F.INTERNAL),
+    "StreamError": (said, F.INTERNAL),
+    "StreamConsumed": (bare, F.INTERNAL),
+    "StreamClosed": (bare, F.INTERNAL),
+    "RequestNotRead": (bare, F.INTERNAL),
+    "ResponseNotRead": (bare, F.INTERNAL),
+}
+
+LEAKING: list[tuple[Exception, FailureClass]] = [
+    (json.JSONDecodeError("m", "", 0), F.INTERNAL),
+    (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "m"), F.INTERNAL),
+    (ValueError("m"), F.INTERNAL),
+    (RuntimeError("m"), F.INTERNAL),
+    (RecursionError(), F.INTERNAL),
+    (ConnectionError("m"), F.CONNECTION),
+    (ConnectionRefusedError(), F.CONNECTION),
+    (ConnectionResetError(), F.CONNECTION),
+    (ConnectionAbortedError(), F.CONNECTION),
+    (BrokenPipeError(), F.CONNECTION),
+    (socket.gaierror(), F.CONNECTION),
+    (ssl.SSLError(), F.CONNECTION),
+    (ssl.SSLCertVerificationError(), F.CONNECTION),
+    (ssl.SSLEOFError(), F.CONNECTION),
+    (OSError(), F.CONNECTION),
+    (EOFError(), F.CONNECTION),
+    (asyncio.IncompleteReadError(b"", 1), F.CONNECTION),
+    (TimeoutError(), F.TIMEOUT),
+]
+
+
+def subclasses(kind: type) -> Iterator[type]:
+    for one in kind.__subclasses__():
+        yield one
+        yield from subclasses(one)
+
+
+def errors_of(package: str, *roots: type) -> dict[str, type]:
+    """The errors that a package defines, by name."""
+    found = {one for root in roots for one in (root, *subclasses(root))}
+    return {
+        one.__name__: one
+        for one in found
+        if one.__module__.partition(".")[0] == package and not issubclass(one, Warning)
+    }
+
+
+Translate = Callable[[Exception, tuple[str, ...]], Failure]
+TABLES: list[tuple[Translate, dict[str, type], dict[str, tuple[Callable[[type], Exception], FailureClass]]]] = [
+    (_failure, errors_of("openai", openai.OpenAIError), ERRORS_OF_OPENAI),
+    (_failure, errors_of("httpx2", Exception), ERRORS_OF_HTTPX2),
+]
+
+
+@pytest.mark.parametrize(("_translate", "found", "table"), TABLES, ids=["openai", "httpx2"])
+def test_every_error_that_an_sdk_defines_is_in_its_table(
+    _translate: Translate, found: dict[str, type], table: dict[str, Any]
+) -> None:
+    assert set(found) == set(table), "give each error its class here, and see that its adapter knows it"
+
+
+@pytest.mark.parametrize(
+    ("translate", "error", "kind"),
+    [
+        pytest.param(translate, make(found[name]), kind, id=name)
+        for translate, found, table in TABLES
+        for name, (make, kind) in table.items()
+        if name in found
+    ],
+)
+def test_every_error_of_an_sdk_has_one_class(translate: Translate, error: Exception, kind: FailureClass) -> None:
+    failure = translate(error, ())
+    assert failure.kind is kind
+    assert failure.message
+
+
+@pytest.mark.parametrize(("error", "kind"), LEAKING, ids=lambda value: type(value).__name__)
+def test_every_error_of_python_s_own_that_leaks_has_one_class(error: Exception, kind: FailureClass) -> None:
+    assert _failure(error, ()).kind is kind
+
+
+@pytest.mark.parametrize("name", [name for name, (make, _) in ERRORS_OF_HTTPX2.items() if make is said])
+def test_what_the_sdk_wraps_has_the_class_it_would_have_alone(name: str) -> None:
+    alone = errors_of("httpx2", Exception)[name]("m")
+    wrapped = caused_by(alone)(openai.APIConnectionError)
+    expected = ERRORS_OF_HTTPX2[name][1]
+    assert _failure(wrapped, ()).kind is expected
+    assert type(alone).__name__ in _failure(wrapped, ()).message or expected is F.TIMEOUT
