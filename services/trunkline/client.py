@@ -60,6 +60,7 @@ class Gateway:
         self.providers = Commands(self, subjects.PROVIDERS)
         self.threads = Commands(self, subjects.THREADS)
         self.budgets = Commands(self, subjects.BUDGETS)
+        self.circuits = Commands(self, subjects.CIRCUITS)
 
     async def command(
         self, subject: str, arguments: dict[str, Any], timeout: float = COMMAND_TIMEOUT

@@ -10,6 +10,7 @@ from trunkline_actors import catalogue
 from trunkline_actors.adapters import Adapter
 from trunkline_actors.adapters.factory import KINDS, build
 from trunkline_actors.budgets import BudgetsActor
+from trunkline_actors.circuits import CircuitsActor
 from trunkline_actors.fleet import Fleet
 from trunkline_actors.keeper import KeeperActor
 from trunkline_actors.pricing import CEILING, rate_of, version_of
@@ -52,6 +53,7 @@ class Host:
                 Supervised(lambda: RegistryActor(runtime, frozenset(KINDS))),
                 Supervised(lambda: ThreadsActor(runtime)),
                 Supervised(lambda: BudgetsActor(runtime)),
+                Supervised(lambda: CircuitsActor(runtime)),
             ]
         if "keeper" in roles:
             self._others.append(Supervised(lambda: KeeperActor(runtime)))

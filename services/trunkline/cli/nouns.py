@@ -23,6 +23,7 @@ def add_nouns(verbs: Verbs) -> None:
     _add_providers(verbs)
     _add_threads(verbs)
     _add_budgets(verbs)
+    _add_circuits(verbs)
 
 
 def _add_models(verbs: Verbs) -> None:
@@ -71,6 +72,16 @@ def _add_providers(verbs: Verbs) -> None:
         parser.add_argument("--local", action=argparse.BooleanOptionalAction, help="costs nothing, keeps data here")
         parser.add_argument("--max-concurrency", metavar="N", type=int, help="calls under way at once")
         parser.add_argument("--timeout", metavar="SECONDS", type=float, help="for one call (default 60)")
+        for name, text in (
+            ("first-token-timeout", "for the first chunk of a stream (default: that of a call)"),
+            ("stall-timeout", "for each further chunk of a stream (default 20)"),
+            ("breaker-open", "for which its circuit stays open before it is tried again (default 60)"),
+        ):
+            parser.add_argument(f"--{name}", metavar="SECONDS", type=float, help=text)
+        parser.add_argument(
+            "--breaker-failures", metavar="N", type=int, help="failures in a row that open its circuit (default 5)"
+        )
+        add_many(parser, "--data", "WORD", "what it promises about data, like eu or no-training")
         add_many(parser, "--header", "NAME=VALUE", "sent with every call; never a secret, since the log keeps it")
         add_reason(parser)
     add_reason(add_entry(providers, "remove", "forget it"))
@@ -105,6 +116,16 @@ def _add_budgets(verbs: Verbs) -> None:
     naming = add_verb(budgets.verbs, "key-id", "budgets:run_key_id", text)
     naming.add_argument("--stdin", action="store_true", help="a key on stdin instead, also where TRUNKLINE_KEY is set")
     add_json(naming)
+
+
+def _add_circuits(verbs: Verbs) -> None:
+    circuits = add_group(verbs, "circuits", "circuits", "show and reset the circuit breakers of provider instances")
+    add_entry(circuits, "get", "show one")
+    add_reason(add_entry(circuits, "reset", "close it by hand: calls flow again at once"))
+    history = add_entry(circuits, "history", "what happened to it, newest last")
+    history.add_argument("--limit", metavar="N", type=int, help="the last so many (default 100, at most 1,000)")
+    listing = add_page(circuits)
+    listing.add_argument("--state", choices=["closed", "open", "half-open"], help="only those in this state")
 
 
 def _budget(parser: argparse.ArgumentParser) -> None:

@@ -17,6 +17,7 @@ from trunkline_events.stream import stream_config
 from trunkline_events.times import parse_time
 
 from trunkline.health.check import Check
+from trunkline.health.circuits import circuit_checks
 from trunkline.health.durability import durability_checks
 
 __all__ = ["Check", "bus_checks", "differences", "services"]
@@ -27,6 +28,7 @@ OLDEST_SERVER = (2, 12)
 EVERY_ROLE = {
     "trunkline-registry": "registry",
     "trunkline-threads": "registry",
+    "trunkline-circuits": "registry",
     "trunkline-router": "router",
     "trunkline-keeper": "keeper",
     "trunkline-provider": "provider",
@@ -58,7 +60,9 @@ async def bus_checks(url: str) -> list[Check]:
             _server(connection),
         ]
         checks += await _log(connection)
-        return [*checks, *await _actors(connection), await _speed(connection)]
+        checks += await _actors(connection)
+        checks += await circuit_checks(connection)
+        return [*checks, await _speed(connection)]
     finally:
         await connection.close()
 
