@@ -55,7 +55,10 @@ class Attempting:
             return await self._aborted()
 
     async def fail(self, failure: Failure) -> Outcome:
-        """Record that the attempt failed before its first chunk, at no cost: another candidate may serve."""
+        """Record that the attempt failed before upstream was called, at no cost: another candidate may serve."""
+        return await self._failed(failure, called=False)
+
+    async def _failed(self, failure: Failure, *, called: bool) -> Outcome:
         decided = await self._end(endings.failed(self._attempt(), failure, self._running.milliseconds()))
         if decided is None:
             return self._ended(None)
@@ -64,6 +67,7 @@ class Attempting:
             failure=failure.kind,
             message=failure.message,
             retry_after=failure.retry_after,
+            called=called,
             sent=self._running.answering.sent,
             books=books_of(cast("ThreadEvent", decided.event), decided.sequence),
             books_seq=decided.sequence,
@@ -72,7 +76,7 @@ class Attempting:
     async def _upstream_failed(self, failure: Failure) -> Outcome:
         self._running.stop()
         self.failure = failure.kind
-        return await (self.fail(failure) if self._running.first is None else self._broken(failure))
+        return await (self._failed(failure, called=True) if self._running.first is None else self._broken(failure))
 
     async def _plain(self) -> Outcome:
         dispatch, running = self._dispatch, self._running

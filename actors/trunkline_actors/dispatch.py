@@ -55,6 +55,7 @@ class Outcome(Struct, frozen=True, kw_only=True, omit_defaults=True):
     `unserved` and `lost` are the router's own words: no process took the attempt; one took it and failed, so that only
     the log can tell what became of it. `cost_nanos` is what it cost, `sent` the number of the last chunk; `served`
     lists the inboxes that heard the end: one that asked for the same request a moment too late is not among them.
+    `called` tells a failure of the upstream from one before it was called.
     """
 
     status: Literal["ended", "failed", "unserved", "lost"]
@@ -66,6 +67,7 @@ class Outcome(Struct, frozen=True, kw_only=True, omit_defaults=True):
     cost_nanos: int | None = None
     sent: int = 0
     served: list[str] = []
+    called: bool = True
 
 
 class Join(Struct, frozen=True):

@@ -9,6 +9,7 @@ from msgspec import Struct, field
 from trunkline_events.refusal import Refused
 
 from trunkline_actors.bus import Bus, Delivery
+from trunkline_actors.followups import Course
 
 ABORT_GRACE = 0.5
 """Seconds a process that doesn't know a request waits before it says so: whoever knows it answers first."""
@@ -21,7 +22,7 @@ class Run(Struct, kw_only=True):
     `leaving`: it waits to be taken over by another process.
     `leave_claim`: the claim on the id says more than this run knows, so this run must not change it.
     `key` is the id of the API key; `sent` the number of the last chunk sent to callers; `on_abort` is called when
-    somebody aborts it.
+    somebody aborts it; `course` is how its attempts have fared.
     """
 
     request_id: str
@@ -40,6 +41,7 @@ class Run(Struct, kw_only=True):
     leaving: bool = False
     leave_claim: bool = False
     on_abort: Callable[[], None] | None = None
+    course: Course = Course()
 
     def attempt_id(self, attempt: int) -> str:
         """The id of the n-th attempt of this run: unlike that of any other attempt, ever."""

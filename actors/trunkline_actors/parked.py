@@ -15,8 +15,10 @@ from msgspec import Struct
 from nats.aio.client import Msg
 from nats.js import api
 from trunkline_events import subjects
+from trunkline_events.failure import FailureClass
 from trunkline_events.thread import Operation
 
+from trunkline_actors.followups import Course
 from trunkline_actors.inflight import Run
 from trunkline_actors.waiting import Ticket, WaitingRoom
 
@@ -65,6 +67,10 @@ class Parked(Struct, frozen=True, kw_only=True, omit_defaults=True):
     attempt_ids: list[str] = []
     sent: int = 0
     tried: list[str] = []
+    versions: list[str] = []
+    failures: list[FailureClass] = []
+    rested: int = 0
+    course: Course = Course()
 
     def run(self) -> Run:
         """The run it was, to be gone on with here."""
@@ -79,6 +85,7 @@ class Parked(Struct, frozen=True, kw_only=True, omit_defaults=True):
             base=self.base,
             attempt_ids=list(self.attempt_ids),
             sent=self.sent,
+            course=self.course,
             owned=True,
         )
 

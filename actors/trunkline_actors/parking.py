@@ -29,9 +29,9 @@ from trunkline_actors.dispatch import encode
 from trunkline_actors.inflight import Run
 from trunkline_actors.lease import Lease
 from trunkline_actors.mailbox import Spawn
+from trunkline_actors.moment import Request
 from trunkline_actors.money import THREAD, Short, Waiting
 from trunkline_actors.parked import Parked, Place, pack, stream_config, thread_of, thread_scope, unpack
-from trunkline_actors.routing import Request
 from trunkline_actors.runtime import Runtime
 from trunkline_actors.waiting import Ticket, WaitingRoom
 
@@ -149,6 +149,10 @@ class Parking:
             attempt_ids=run.attempt_ids,
             sent=run.sent,
             tried=list(request.tried),
+            versions=list(request.versions),
+            failures=list(request.failures),
+            rested=request.rested,
+            course=run.course,
         )
         ack = await self._acks.publish(subjects.PARKED, pack(parked, body), {}, ACK_WAIT)
         if ack is not None and ack.error is not None:

@@ -1,37 +1,41 @@
 """The router: decides which model serves a request, sends it there, and decides again when an attempt fails."""
 
+import random
 import re
 from collections.abc import Coroutine
 from typing import Any
 
 import structlog
 from trunkline_events import headers, subjects
-from trunkline_events.failure import FailureClass, answer_for, tries_another
+from trunkline_events.failure import FailureClass
 from trunkline_events.log import LogRefused, LogUnavailable
 from trunkline_events.refusal import Refused
+from trunkline_events.thread import RouteDecided
 
-from trunkline_actors import routing
+from trunkline_actors import followups
 from trunkline_actors.bus import Delivery, trace_id
 from trunkline_actors.claims import Claim, fingerprint_of, key_id, scope_of
 from trunkline_actors.courier import Courier, DecidedRoute
 from trunkline_actors.deciding import Decider
 from trunkline_actors.dispatch import Outcome, read_join
 from trunkline_actors.escrow import Escrow
+from trunkline_actors.followups import Tell
 from trunkline_actors.idempotency import ANOTHER_REQUEST, Idempotency
 from trunkline_actors.inflight import InFlight, Run
 from trunkline_actors.micro import Endpoint, ServiceActor, log_down
+from trunkline_actors.moment import Request, with_attempt, with_id
 from trunkline_actors.money import Waiting
 from trunkline_actors.parked import Parked, Place
 from trunkline_actors.parking import Parking, waits_at
 from trunkline_actors.purse import hold_of
 from trunkline_actors.requests import Parsed, parse_chat, parse_embeddings
+from trunkline_actors.resting import ABORTED, Resting
 from trunkline_actors.runtime import Runtime
 
 log = structlog.get_logger()
 
 _STREAM = re.compile(rb'"stream"\s*:\s*true')
 
-ABORTED = Refused(code="aborted", message="the request was aborted")
 OVERLOADED = Refused(code="unavailable", message="the log is behind; send the request again a little later")
 MAX_BACKLOG = 2_000
 """Events waiting for their acknowledgement above which no request is taken on: refused now beats unanswered later."""
@@ -51,6 +55,7 @@ class RouterActor(ServiceActor):
         self._escrow = Escrow(runtime, self.spawn)
         self._decider = Decider(runtime, self._escrow, self._courier, self.spawn)
         self._parking = Parking(runtime, self._go_on, self.spawn)
+        self._resting = Resting()
         self._escrow.on_freed = self._parking.freed
 
     async def starting(self) -> None:
@@ -59,6 +64,7 @@ class RouterActor(ServiceActor):
         await super().starting()
 
     async def quiesce(self) -> None:
+        self._resting.stop()
         await super().quiesce()
         await self._parking.stop()
 
@@ -67,6 +73,7 @@ class RouterActor(ServiceActor):
         await self._escrow.stop()
 
     async def fallen(self) -> None:
+        self._resting.stop()
         await super().fallen()
         await self._parking.stop()
         await self._escrow.stop()
@@ -160,7 +167,7 @@ class RouterActor(ServiceActor):
         deadline = self._runtime.clock() + parsed.route.deadline_ms / 1000
         if run.scope and (settled := await self._idempotency.claim(run, deadline)):
             return settled.refused
-        request = routing.Request(
+        request = Request(
             request_id=run.request_id,
             attempt_id=run.attempt_id(1),
             attempt=1,
@@ -169,6 +176,7 @@ class RouterActor(ServiceActor):
             reply=run.listeners[0],
             deadline=deadline,
             key=run.key,
+            thread=run.thread,
         )
         return await self._serve(run, request, body)
 
@@ -181,58 +189,80 @@ class RouterActor(ServiceActor):
             await place.done()
             return
         run.on_abort = place.call
-        request = routing.Request(
+        request = Request(
             request_id=run.request_id,
             attempt_id=run.attempt_id(parked.attempt),
             attempt=parked.attempt,
             parsed=parsed,
             tried=tuple(parked.tried),
+            versions=tuple(parked.versions),
+            failures=tuple(parked.failures),
+            rested=parked.rested,
             reply=run.listeners[0],
             deadline=parked.deadline,
             key=run.key,
+            thread=run.thread,
         )
         try:
             await self._carry(run, parsed, self._serve(run, request, body, place))
         finally:
             await place.done()
 
-    async def _serve(
-        self, run: Run, request: routing.Request, body: bytes, place: Place | None = None
-    ) -> Refused | None:
+    async def _serve(self, run: Run, request: Request, body: bytes, place: Place | None = None) -> Refused | None:
         """Try candidates until one has answered; a refusal is what the caller is to be told."""
-        parsed = request.parsed
-        failure: Refused | None = None
         while True:
             if run.aborted:
                 return ABORTED
             decided = await (self._in_turn(run, request, body, place) if place else self._at_once(run, request, body))
             if isinstance(decided, Waiting) and place is None:
                 return await self._parking.park(run, request, body, decided)
-            if isinstance(decided, Refused):
-                return failure if failure and decided.code == "no_route" else decided
             if decided is None:  # another process serves it
                 run.leave_claim = True
                 return None
+            if isinstance(decided, Refused) and (decided.code != "no_route" or run.course.told is None):
+                return decided
             if place is not None:
                 await place.done()
                 place = None
-            outcome = await self._courier.deliver(run, request, decided, body)
+            if isinstance(decided, Refused):
+                rested = await self._rest(run, request)
+                if isinstance(rested, Refused):
+                    return rested
+                request = rested
+                continue
+            outcome = await self._courier.deliver(run, request, decided)
             self._settle(run, decided, outcome)
             if outcome is None or outcome.status == "lost":
                 return await self._of_the_lost(run, request, outcome)
             if outcome.status == "ended":
                 await self._idempotency.catch_up(run, outcome.served)
                 return None
-            failure = _told(outcome, request, decided.event.model)
-            late = self._runtime.clock() >= request.deadline
-            if late or request.attempt >= parsed.route.attempts or not _goes_on(outcome):
-                return failure
-            request = routing.with_attempt(
-                request,
-                run.attempt_id(request.attempt + 1),
-                decided.event.model,
-                outcome.failure or FailureClass.INTERNAL,
-            )
+            followed = self._followed(run, request, decided.event, outcome)
+            if isinstance(followed, Refused):
+                return followed
+            request = followed
+
+    async def _rest(self, run: Run, request: Request) -> Request | Refused:
+        """No candidate is left: wait until some may be tried again, or say what the caller is told instead."""
+        again = followups.after_no_route(request, run.course, self._runtime.clock(), random.random())
+        if isinstance(again, Tell):
+            return again.refused
+        run.course = again.course
+        log.info("request.rests", request=run.request_id, seconds=again.wait_s, tried=list(request.tried))
+        return await self._resting.rest(run, again.wait_s) or again.request
+
+    def _followed(self, run: Run, request: Request, event: RouteDecided, outcome: Outcome) -> Request | Refused:
+        """The attempt failed before its first chunk: the request one attempt on, or what the caller is told."""
+        failure, now = outcome.failure or FailureClass.INTERNAL, self._runtime.clock()
+        run.course = followups.failed(run.course, request, event.model, outcome, now)
+        goes_on = self._content_filter_goes_on(request)
+        followed = followups.after(failure, request, run.course, now, content_filter_goes_on=goes_on)
+        if isinstance(followed, Tell):
+            return followed.refused
+        return with_attempt(request, run.attempt_id(request.attempt + 1), event.model, failure, event.version)
+
+    def _content_filter_goes_on(self, _request: Request) -> bool:
+        return False
 
     def _settle(self, run: Run, decided: DecidedRoute, outcome: Outcome | None) -> None:
         """Free what the attempt holds of budgets above the thread; where nobody said what it cost, find that out."""
@@ -244,7 +274,7 @@ class RouterActor(ServiceActor):
         else:
             self._escrow.find_out(run.thread, decided.event, decided.sequence)
 
-    async def _of_the_lost(self, run: Run, request: routing.Request, outcome: Outcome | None) -> Refused | None:
+    async def _of_the_lost(self, run: Run, request: Request, outcome: Outcome | None) -> Refused | None:
         """What the caller is told where nobody said how the attempt went."""
         run.leave_claim = True  # it may yet be settled: only the log knows
         if run.scope and await self._idempotency.remind(run.scope, run.listeners):
@@ -253,16 +283,14 @@ class RouterActor(ServiceActor):
             return Refused(code="internal", message=outcome.message, retryable=False, metadata=_tried(request))
         return Refused(code="timeout", message="no answer came within the deadline", metadata=_tried(request))
 
-    async def _at_once(self, run: Run, request: routing.Request, body: bytes) -> DecidedRoute | Refused | None:
+    async def _at_once(self, run: Run, request: Request, body: bytes) -> DecidedRoute | Refused | None:
         """Decide now, unless somebody waits already for a budget that this request needs, and for which it is new."""
         at = self._parking.crowded(run.thread, request.key) if request.attempt == 1 else None
         if at is not None:
             return await self._decider.behind(run, at)
         return await self._decider.decide(run, request, body)
 
-    async def _in_turn(
-        self, run: Run, request: routing.Request, body: bytes, place: Place
-    ) -> DecidedRoute | Refused | None:
+    async def _in_turn(self, run: Run, request: Request, body: bytes, place: Place) -> DecidedRoute | Refused | None:
         """Decide when it is one's turn, as often as it takes, up to the deadline."""
         told: Waiting | None = None
         while (left := request.deadline - self._runtime.clock()) > 0:
@@ -274,7 +302,7 @@ class RouterActor(ServiceActor):
                     log.info("router.waits_for_the_log", request=run.request_id, error=str(error))
                     # What may have been decided under this id is being withdrawn.
                     run.base += 1
-                    request = routing.with_id(request, run.attempt_id(request.attempt))
+                    request = with_id(request, run.attempt_id(request.attempt))
                 else:
                     if not isinstance(decided, Waiting):
                         return decided
@@ -308,20 +336,5 @@ class RouterActor(ServiceActor):
                 await self.bus.publish(inbox)
 
 
-def _goes_on(outcome: Outcome) -> bool:
-    return tries_another(outcome.failure or FailureClass.INTERNAL)
-
-
-def _told(outcome: Outcome, request: routing.Request, model: str) -> Refused:
-    """What the caller hears if no other candidate is left."""
-    answer = answer_for(outcome.failure or FailureClass.INTERNAL)
-    metadata: dict[str, object] = {"failure": outcome.failure, "tried": [*request.tried, model]}
-    if outcome.retry_after is not None:
-        metadata["retry_after"] = outcome.retry_after
-    return Refused(
-        code=answer.code, message=f"{model}: {outcome.message}", retryable=answer.retryable, metadata=metadata
-    )
-
-
-def _tried(request: routing.Request) -> dict[str, list[str]]:
+def _tried(request: Request) -> dict[str, list[str]]:
     return {"tried": list(request.tried)}

@@ -116,7 +116,7 @@ async def test_ids_are_scoped_to_the_thread_and_the_key(gw: Gateway, nats: Clien
 async def test_an_id_whose_run_failed_may_run_again(gw: Gateway) -> None:
     for _ in range(2):
         with pytest.raises(errors.Unavailable):
-            await gw.chat.create("fails", "hi", request_id="r", thread="t")
+            await gw.chat.create("fails", "hi", request_id="r", thread="t", route={"attempts": 1})
     done = await gw.chat.create("fails", "hi", request_id="r", thread="t", route={"fallbacks": ["echo"]})
     assert (done.text, done.receipt.replayed) == ("hi", False)
     recorded = await history(gw, "t")

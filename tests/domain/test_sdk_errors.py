@@ -25,15 +25,19 @@ for name in ("openai._exceptions", "openai._response", "openai.lib._old_api", "o
     importlib.import_module(name)
 
 
-def answered(status: int) -> Callable[[type], Exception]:
+Make = Callable[[Any], Exception]
+"""Makes an error of a class."""
+
+
+def answered(status: int) -> Make:
     """An error about an answer with this status."""
     return lambda kind: kind("m", response=httpx2.Response(status, request=REQUEST), body=None)
 
 
-def caused_by(cause: Exception) -> Callable[[type], Exception]:
+def caused_by(cause: Exception) -> Make:
     """An error that wraps another."""
 
-    def make(kind: type) -> Exception:
+    def make(kind: Any) -> Exception:
         error: Exception = kind(request=REQUEST)
         error.__cause__ = cause
         return error
@@ -41,18 +45,18 @@ def caused_by(cause: Exception) -> Callable[[type], Exception]:
     return make
 
 
-def bare(kind: type) -> Exception:
+def bare(kind: Any) -> Exception:
     """An error that no code of ours can provoke, whatever it would hold."""
     error: Exception = kind.__new__(kind)
     return error
 
 
-def said(kind: type) -> Exception:
+def said(kind: Any) -> Exception:
     error: Exception = kind("m")
     return error
 
 
-ERRORS_OF_OPENAI: dict[str, tuple[Callable[[type], Exception], FailureClass]] = {
+ERRORS_OF_OPENAI: dict[str, tuple[Make, FailureClass]] = {
     "OpenAIError": (said, F.INTERNAL),
     "APIError": (lambda kind: kind("m", REQUEST, body=None), F.INTERNAL),
     "APIStatusError": (answered(402), F.AUTH),
@@ -80,7 +84,7 @@ ERRORS_OF_OPENAI: dict[str, tuple[Callable[[type], Exception], FailureClass]] = 
     "_AmbiguousModuleClientUsageError": (bare, F.INTERNAL),
 }
 
-ERRORS_OF_HTTPX2: dict[str, tuple[Callable[[type], Exception], FailureClass]] = {
+ERRORS_OF_HTTPX2: dict[str, tuple[Make, FailureClass]] = {
     "HTTPError": (said, F.INTERNAL),
     "RequestError": (said, F.INTERNAL),
     "HTTPStatusError": (
@@ -145,7 +149,7 @@ def subclasses(kind: type) -> Iterator[type]:
 
 def errors_of(package: str, *roots: type) -> dict[str, type]:
     """The errors that a package defines, by name."""
-    found = {one for root in roots for one in (root, *subclasses(root))}
+    found: set[type] = {one for root in roots for one in (root, *subclasses(root))}
     return {
         one.__name__: one
         for one in found
@@ -154,7 +158,7 @@ def errors_of(package: str, *roots: type) -> dict[str, type]:
 
 
 Translate = Callable[[Exception, tuple[str, ...]], Failure]
-TABLES: list[tuple[Translate, dict[str, type], dict[str, tuple[Callable[[type], Exception], FailureClass]]]] = [
+TABLES: list[tuple[Translate, dict[str, type], dict[str, tuple[Make, FailureClass]]]] = [
     (_failure, errors_of("openai", openai.OpenAIError), ERRORS_OF_OPENAI),
     (_failure, errors_of("httpx2", Exception), ERRORS_OF_HTTPX2),
 ]

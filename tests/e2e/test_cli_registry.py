@@ -63,6 +63,9 @@ async def test_models_are_a_table_on_a_terminal(gw: Gateway, bus_url: str, tmp_p
 async def test_a_provider_lives_from_register_to_remove(trunkline: Trunkline) -> None:
     arguments = "--kind openai-compatible --base-url http://127.0.0.1:1/v1 --secret env:NO_KEY --local"
     more = "--max-concurrency 2 --timeout 5 --header X-Team=red"
+    more += (
+        " --first-token-timeout 3 --stall-timeout 1.5 --breaker-failures 2 --breaker-open 10 --data eu --data no-logs"
+    )
     done = await trunkline("providers", "register", "p", *arguments.split(), *more.split(), "--json")
     assert done.json["provider"] == {
         "id": "p",
@@ -73,15 +76,23 @@ async def test_a_provider_lives_from_register_to_remove(trunkline: Trunkline) ->
         "max_concurrency": 2,
         "timeout_s": 5.0,
         "headers": {"X-Team": "red"},
+        "first_token_timeout_s": 3.0,
+        "stall_timeout_s": 1.5,
+        "breaker_failures": 2,
+        "breaker_open_s": 10.0,
+        "data": ["eu", "no-logs"],
     }
     assert (await trunkline("providers", "update", "p", "--no-local", "--json")).json["provider"]["local"] is False
+    changed = await trunkline("providers", "update", "p", "--stall-timeout", "2", "--breaker-failures", "3", "--json")
+    assert (changed.json["provider"]["stall_timeout_s"], changed.json["provider"]["breaker_failures"]) == (2.0, 3)
+    assert (await trunkline("providers", "update", "p", "--stall-timeout", "0")).code == 2
     assert (await trunkline("providers", "check", "p")).code == 6
     assert (await trunkline("providers", "check", "scripted", "--json")).json["reachable"] is True
     listed = await trunkline("providers", "list")
     assert [line.split("\t")[0] for line in listed.out.splitlines()] == ["p", "scripted"]
     shown = await trunkline("providers", "get", "p")
-    assert "kind             openai-compatible\n" in shown.out
-    assert "headers          X-Team=red\n" in shown.out
+    assert "kind                   openai-compatible\n" in shown.out
+    assert "headers                X-Team=red\n" in shown.out
     assert (await trunkline("providers", "remove", "p")).code == 0
     assert (await trunkline("providers", "check", "p")).code == 3
     assert (await trunkline("providers", "remove", "scripted")).code == 1

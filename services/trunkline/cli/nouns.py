@@ -36,25 +36,57 @@ def _add_models(verbs: Verbs) -> None:
         parser.add_argument("--provider", metavar="P", required=verb == "register", help="the instance that serves it")
         parser.add_argument("--upstream", metavar="U", help="the provider's own name of it (default: ID)")
         parser.add_argument("--version", metavar="V", help="a name for this version of it")
-        for name in ("input", "output", "cached-input"):
-            parser.add_argument(f"--price-{name}", metavar="USD", help="US dollars a million tokens")
+        _price(parser)
         parser.add_argument("--context-window", metavar="N", type=int, help="tokens")
         parser.add_argument("--max-output", metavar="N", type=int, help="tokens")
         add_many(parser, "--capability", "NAME[=SCORE]", "what it is good at, 0 to 1 (default 1)")
         add_many(parser, "--feature", "F", "tools, vision, json_schema, thinking, embeddings")
         add_many(parser, "--tag", "T", "a tag")
         add_reason(parser)
+    add_reason(add_entry(models, "enable", "route to it again"))
     for verb, text in (
-        ("enable", "route to it again"),
         ("disable", "route to it no more, for now"),
         ("retire", "route to it no more, for good"),
         ("remove", "forget it"),
     ):
-        add_reason(add_entry(models, verb, text))
+        parser = add_entry(models, verb, text)
+        parser.add_argument("--force", action="store_true", help="also where a policy or a thread depends on it")
+        if verb == "retire":
+            parser.add_argument("--drain", metavar="SECONDS", type=float, help="wait so long for what runs to end")
+        add_reason(parser)
+    _add_versions(models)
     add_entry(models, "get", "show one")
     listing = add_page(models)
     for name in ("provider", "status", "capability", "tag"):
         listing.add_argument(f"--{name}", metavar=name[0].upper(), help=f"only those with this {name}")
+
+
+def _add_versions(models: Group) -> None:
+    """The verbs that bring a new version of a model, and find models by what they can do."""
+    text = "serve a new version: at once, or as a canary with --weight; what isn't named is as it is now"
+    deploying = add_entry(models, "deploy", text)
+    deploying.add_argument("--version", metavar="V", required=True, help="its name; the current one ends the canary")
+    deploying.add_argument(
+        "--weight", metavar="W", type=float, help="its share of the requests, like 0.1 (default: all)"
+    )
+    deploying.add_argument("--provider", metavar="P", help="the instance that serves it")
+    deploying.add_argument("--upstream", metavar="U", help="the provider's own name of it")
+    _price(deploying)
+    add_reason(deploying)
+    add_reason(add_entry(models, "promote", "let its canary serve all requests"))
+    text = "find enabled models by what they can do, the best match first"
+    finding = add_client(models.verbs, "discover", f"{models.module}:run", text)
+    add_many(finding, "--capability", "NAME[=LEAST]", "what it must be good at, and how good, 0 to 1")
+    add_many(finding, "--feature", "F", "tools, vision, json_schema, thinking, embeddings")
+    add_many(finding, "--tag", "T", "a tag it must have")
+    finding.add_argument("--local-only", action="store_true", help="only those whose provider is local")
+    finding.add_argument("--context-window", metavar="N", type=int, help="tokens it must take at least")
+    finding.add_argument("--limit", metavar="N", type=int, help="at most so many (default 100, at most 1,000)")
+
+
+def _price(parser: argparse.ArgumentParser) -> None:
+    for name in ("input", "output", "cached-input"):
+        parser.add_argument(f"--price-{name}", metavar="USD", help="US dollars a million tokens")
 
 
 def _add_providers(verbs: Verbs) -> None:
@@ -91,10 +123,17 @@ def _add_providers(verbs: Verbs) -> None:
 
 
 def _add_threads(verbs: Verbs) -> None:
-    threads = add_group(verbs, "threads", "threads", "set and show the budgets of threads")
-    configure = add_entry(threads, "configure", "set a thread's budget, as a whole: what isn't given is no limit")
+    threads = add_group(verbs, "threads", "threads", "set and show the budgets and settings of threads")
+    text = "change a thread's budget, model, parameters or preferences, each as a whole; the others stay"
+    configure = add_entry(threads, "configure", text)
     _budget(configure)
-    add_entry(threads, "get", "show its books")
+    configure.add_argument("--model", metavar="M", help="what `auto` stands for in it; '' for none")
+    text = "what its requests say by default, like temperature=0.2"
+    add_many(configure, "--parameter", "NAME=JSON", text)
+    add_many(configure, "--preference", "NAME=JSON", "how to route them, like optimize=latency or 'prefer=[\"m\"]'")
+    for name in ("parameters", "preferences"):
+        configure.add_argument(f"--no-{name}", action="store_true", help=f"take its {name} away")
+    add_entry(threads, "get", "show its books and settings")
     add_page(threads)
     text = "list attempts that were lost with their process, and what they were settled at"
     orphans = add_client(threads.verbs, "orphans", "orphans:run", text)
@@ -130,7 +169,7 @@ def _add_circuits(verbs: Verbs) -> None:
 
 def _budget(parser: argparse.ArgumentParser) -> None:
     """The flags of a budget, of whomever."""
-    parser.add_argument("--limit", metavar="USD", help="what it may cost in each window (default: no limit)")
+    parser.add_argument("--limit", metavar="USD", help="what it may cost in each window; `none` for no limit (default)")
     parser.add_argument("--window", choices=["none", "day", "month"], help="when spending starts anew (default: never)")
     parser.add_argument("--time-zone", metavar="ZONE", help="whose midnight that is, like Europe/Berlin (default UTC)")
     parser.add_argument(

@@ -15,8 +15,11 @@ _DONE = {
     "disable": "disabled",
     "retire": "retired",
     "remove": "removed",
+    "deploy": "deployed",
+    "promote": "promoted",
 }
 _MODEL_COLUMNS = ("id", "provider", "upstream", "status", "capabilities", "price", "tags")
+_FOUND_COLUMNS = ("id", "match", "scores", "provider", "circuit", "success", "p50_ms", "price")
 _PROVIDER_COLUMNS = ("id", "kind", "base_url", "local", "secret", "max_concurrency")
 
 
@@ -35,6 +38,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _code(verb: str, reply: dict[str, Any]) -> int:
+    if reply.get("drained") is False:
+        say(f"trunkline: its time was over; calls that still run: {reply['running']}\n  next: wait for them to end")
+        return UNAVAILABLE
     if verb != "check" or reply["reachable"]:
         return 0
     if not reply["serving"]:
@@ -52,6 +58,10 @@ def _print(noun: str, verb: str, reply: dict[str, Any], *, as_json: bool) -> Non
         table(columns, [[_shown(column, entry[column]) for column in columns] for entry in reply[noun]])
         if reply["after"] is not None:
             say(f"there are more; next: --after {reply['after']}")
+    elif verb == "discover":
+        table(_FOUND_COLUMNS, [_found(one) for one in reply["models"]])
+        if reply["count"] > len(reply["models"]):
+            say(f"there are {reply['count']:,}; next: --limit {min(reply['count'], 1000)}")
     elif verb == "get":
         fields(reply[noun.removesuffix("s")])
     elif verb == "check":
@@ -59,9 +69,36 @@ def _print(noun: str, verb: str, reply: dict[str, Any], *, as_json: bool) -> Non
     elif reply.get("changed") is False:
         show(f"{reply['id']} was {_DONE[verb]} already")
     else:
-        show(f"{reply['id']} {_DONE[verb]} (event {reply['seq']})")
+        show(f"{reply['id']} {_DONE[verb]}{_version(verb, reply)} (event {reply['seq']})")
+        if reply.get("drained"):
+            say("nothing runs there any more")
         if reply.get("serving") is False:
             say("no process serves it yet; next: start one with `trunkline run provider`")
+
+
+def _version(verb: str, reply: dict[str, Any]) -> str:
+    """Which version serves after a deployment, and which is tried out."""
+    if verb not in {"deploy", "promote"}:
+        return ""
+    model = reply["model"]
+    canary = model["canary"]
+    tried = "" if canary is None else f", {canary['version']} for {canary['weight']:g} of the requests"
+    return f": version {model['version']}{tried}"
+
+
+def _found(one: dict[str, Any]) -> list[Any]:
+    """A model that was discovered, as a row."""
+    model, measured = one["model"], one["measured"] or {}
+    shown = {
+        **{name: model[name] for name in ("id", "provider")},
+        **{name: one[name] for name in ("circuit",)},
+        "match": f"{one['match']:.2f}",
+        "scores": [f"{name}={score:.2g}" for name, score in one["scores"].items()],
+        "success": f"{measured['success']:.2f}" if "success" in measured else None,
+        "p50_ms": measured.get("p50_ms"),
+        "price": _shown("price", model["price"]),
+    }
+    return [shown[column] for column in _FOUND_COLUMNS]
 
 
 def _shown(column: str, value: Any) -> Any:
@@ -82,6 +119,13 @@ def _arguments(args: argparse.Namespace) -> dict[str, Any]:
             given = _model(args)
         case "providers", "register" | "update":
             given = _provider(args)
+        case "models", "deploy":
+            names = ("provider", "upstream", "version", "weight", "reason")
+            given = {**{name: getattr(args, name) for name in names}, "price": _price(args)}
+        case "models", "discover":
+            given = _looked_for(args)
+        case "models", "disable" | "retire" | "remove":
+            given = {"reason": args.reason, "force": args.force or None, "drain_s": getattr(args, "drain", None)}
         case _:
             names = ("limit", "after", "provider", "status", "capability", "tag", "reason")
             given = {name: getattr(args, name, None) for name in names}
@@ -105,6 +149,17 @@ def _model(args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+def _looked_for(args: argparse.Namespace) -> dict[str, Any]:
+    return {
+        "capabilities": _scores(args.capability, otherwise=0) or None,
+        "features": args.feature or None,
+        "tags": args.tag or None,
+        "local_only": args.local_only or None,
+        "context_window": args.context_window,
+        "limit": args.limit,
+    }
+
+
 def _price(args: argparse.Namespace) -> dict[str, str] | None:
     if args.price_input is None and args.price_output is None and args.price_cached_input is None:
         return None
@@ -114,12 +169,12 @@ def _price(args: argparse.Namespace) -> dict[str, str] | None:
     return price if args.price_cached_input is None else {**price, "cached_input": args.price_cached_input}
 
 
-def _scores(given: list[str]) -> dict[str, float]:
+def _scores(given: list[str], otherwise: float = 1) -> dict[str, float]:
     scores: dict[str, float] = {}
     for text in given:
         name, _, score = text.partition("=")
         try:
-            scores[name] = float(score or 1)
+            scores[name] = float(score or otherwise)
         except ValueError:
             raise UsageError(f"--capability {text}: {score!r} is not a number from 0 to 1") from None
     return scores
@@ -136,6 +191,11 @@ def _provider(args: argparse.Namespace) -> dict[str, Any]:
         "local": args.local,
         "max_concurrency": args.max_concurrency,
         "timeout_s": args.timeout,
+        "first_token_timeout_s": args.first_token_timeout,
+        "stall_timeout_s": args.stall_timeout,
+        "breaker_failures": args.breaker_failures,
+        "breaker_open_s": args.breaker_open,
+        "data": args.data or None,
         "headers": {name: value for name, _, value in pairs} or None,
         "reason": args.reason,
     }
