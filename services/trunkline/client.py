@@ -42,7 +42,9 @@ class Commands:
             raise AttributeError(verb)
 
         async def command(**arguments: Any) -> dict[str, Any]:
-            return await self._gateway.command(f"{self._prefix}.{verb}", arguments)
+            waits = arguments.get("drain_s")
+            timeout = COMMAND_TIMEOUT + (waits if isinstance(waits, int | float) else 0)
+            return await self._gateway.command(f"{self._prefix}.{verb}", arguments, timeout)
 
         return command
 
@@ -60,6 +62,7 @@ class Gateway:
         self.providers = Commands(self, subjects.PROVIDERS)
         self.threads = Commands(self, subjects.THREADS)
         self.budgets = Commands(self, subjects.BUDGETS)
+        self.policy = Commands(self, subjects.POLICY)
         self.circuits = Commands(self, subjects.CIRCUITS)
 
     async def command(

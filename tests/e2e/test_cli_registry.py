@@ -27,6 +27,7 @@ async def test_a_model_lives_from_register_to_remove(trunkline: Trunkline) -> No
         "price": {"input": "1", "output": "2", "cached_input": "0.5"},
         "tags": ["a"],
         "status": "enabled",
+        "canary": None,
     }
     assert (await trunkline("models", "register", "m", "--provider", "scripted")).code == 1
     assert (await trunkline("models", "update", "m", "--tag", "b")).out.startswith("m updated (event ")
@@ -110,6 +111,8 @@ async def test_a_threads_budget_is_set_and_its_books_shown(trunkline: Trunkline)
     assert counts["output_tokens"] == 1
     assert f"tokens        {counts['input_tokens']} in, 1 out\n" in shown
     assert (await trunkline("threads", "list")).out == "t1\t0.5\tday\t0.000005\t0\t-\n"
-    assert (await trunkline("threads", "configure", "t1")).out.startswith("t1 configured: no limit (event ")
+    lifted = await trunkline("threads", "configure", "t1", "--limit", "none")
+    assert lifted.out.startswith("t1 configured: no limit (event ")
+    assert (await trunkline("threads", "configure", "t1")).code == 2
     assert (await trunkline("threads", "get", "t2")).code == 3
     assert (await trunkline("threads", "configure", "t1", "--limit", "much")).code == 2

@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
 def budget(args: argparse.Namespace) -> dict[str, Any]:
     """The budget that the flags describe, as `budgets.set` and `threads.configure` take it."""
     return {
-        "limit_usd": args.limit,
+        "limit_usd": None if args.limit == "none" else args.limit,
         "window": args.window or "none",
         "time_zone": args.time_zone or "UTC",
         "warn_at": args.warn_at,

@@ -3,6 +3,7 @@
 import argparse
 
 from trunkline.cli.flags import (
+    Group,
     Verbs,
     add_client,
     add_entry,
@@ -56,6 +57,7 @@ def _add_models(verbs: Verbs) -> None:
         add_reason(parser)
     _add_versions(models)
     add_entry(models, "get", "show one")
+    _add_metrics(models)
     listing = add_page(models)
     for name in ("provider", "status", "capability", "tag"):
         listing.add_argument(f"--{name}", metavar=name[0].upper(), help=f"only those with this {name}")
@@ -87,6 +89,16 @@ def _add_versions(models: Group) -> None:
 def _price(parser: argparse.ArgumentParser) -> None:
     for name in ("input", "output", "cached-input"):
         parser.add_argument(f"--price-{name}", metavar="USD", help="US dollars a million tokens")
+
+
+def _add_metrics(models: Group) -> None:
+    metrics = add_client(models.verbs, "metrics", "metrics:run", "what calls to it took, cost and came to, over time")
+    metrics.add_argument("id", metavar="ID")
+    metrics.add_argument("--since", metavar="TIME", default="1h", help="RFC 3339, or 10m, 2h, 1d ago (default 1h)")
+    metrics.add_argument("--until", metavar="TIME", help="the same (default: now)")
+    metrics.add_argument("--step", metavar="STEP", default="1m", help="how long a line lasts: 5m, 1h, 1d (default 1m)")
+    metrics.add_argument("--version", metavar="V", help="only this version of it")
+    metrics.epilog = "a minute is written when it is over, and kept for a week; `last 5 min` goes up to now"
 
 
 def _add_providers(verbs: Verbs) -> None:

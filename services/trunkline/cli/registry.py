@@ -90,8 +90,9 @@ def _found(one: dict[str, Any]) -> list[Any]:
     """A model that was discovered, as a row."""
     model, measured = one["model"], one["measured"] or {}
     shown = {
-        **{name: model[name] for name in ("id", "provider")},
-        **{name: one[name] for name in ("circuit",)},
+        "id": model["id"],
+        "provider": model["provider"],
+        "circuit": one["circuit"],
         "match": f"{one['match']:.2f}",
         "scores": [f"{name}={score:.2g}" for name, score in one["scores"].items()],
         "success": f"{measured['success']:.2f}" if "success" in measured else None,
@@ -120,8 +121,8 @@ def _arguments(args: argparse.Namespace) -> dict[str, Any]:
         case "providers", "register" | "update":
             given = _provider(args)
         case "models", "deploy":
-            names = ("provider", "upstream", "version", "weight", "reason")
-            given = {**{name: getattr(args, name) for name in names}, "price": _price(args)}
+            described = ("provider", "upstream", "version", "weight", "reason")
+            given = {**{name: getattr(args, name) for name in described}, "price": _price(args)}
         case "models", "discover":
             given = _looked_for(args)
         case "models", "disable" | "retire" | "remove":
