@@ -1,5 +1,6 @@
 """The roles a process can play, and how they are put together."""
 
+import importlib.metadata
 import os
 import secrets
 import socket
@@ -13,6 +14,8 @@ from trunkline_actors.budgets import BudgetsActor
 from trunkline_actors.circuits import CircuitsActor
 from trunkline_actors.fleet import Fleet
 from trunkline_actors.keeper import KeeperActor
+from trunkline_actors.metrics import MetricsActor
+from trunkline_actors.policymaker import PolicyActor
 from trunkline_actors.pricing import CEILING, rate_of, version_of
 from trunkline_actors.rates import Rates, overridden
 from trunkline_actors.registrar import RegistryActor
@@ -53,6 +56,8 @@ class Host:
                 Supervised(lambda: RegistryActor(runtime, frozenset(KINDS))),
                 Supervised(lambda: ThreadsActor(runtime)),
                 Supervised(lambda: BudgetsActor(runtime)),
+                Supervised(lambda: PolicyActor(runtime, analyzers())),
+                Supervised(lambda: MetricsActor(runtime)),
                 Supervised(lambda: CircuitsActor(runtime)),
             ]
         if "keeper" in roles:
@@ -83,6 +88,8 @@ class Host:
             await connection.close()
             raise
         host = cls(runtime, roles, only)
+        if {"router", "registry"} & set(roles):
+            await runtime.board.start()
         if host._fleet:
             await host._fleet.start()
         for supervised in (*host._others, *host._routers):
@@ -109,6 +116,11 @@ def make_adapter(provider: Provider) -> Adapter:
     if provider.secret and key is None:
         log.warning("provider.secret_missing", provider=provider.id, reason=f"{provider.secret} is not set")
     return build(provider.kind, provider.base_url, key, provider.headers, provider.timeout_s)
+
+
+def analyzers() -> frozenset[str]:
+    """The names of the analyzers that a policy may ask for: our own, and those of packages that are installed."""
+    return frozenset({"builtin"} | importlib.metadata.entry_points(group="trunkline.analyzers").names)
 
 
 def make_rates(prices: Mapping[str, Price], ceiling: Price | None) -> Rates:

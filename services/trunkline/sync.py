@@ -134,6 +134,7 @@ class Gateway:
         self.providers = Commands(loop, gateway.providers)
         self.threads = Commands(loop, gateway.threads)
         self.budgets = Commands(loop, gateway.budgets)
+        self.policy = Commands(loop, gateway.policy)
         self.circuits = Commands(loop, gateway.circuits)
 
     def command(

@@ -28,6 +28,7 @@ OLDEST_SERVER = (2, 12)
 EVERY_ROLE = {
     "trunkline-registry": "registry",
     "trunkline-threads": "registry",
+    "trunkline-policy": "registry",
     "trunkline-circuits": "registry",
     "trunkline-router": "router",
     "trunkline-keeper": "keeper",
