@@ -10,6 +10,7 @@ from trunkline_actors.money import Exceeded, Underfunded, Waiting
 from trunkline_actors.pricing import worst_case
 from trunkline_actors.purse import Purse
 from trunkline_events.budget import BudgetRefused, BudgetReserved, ScopeBooks
+from trunkline_events.policy import Configuration
 from trunkline_events.refusal import Refused
 from trunkline_events.thread import Books, RequestRefused, RouteDecided
 
@@ -38,6 +39,7 @@ class Run:
         holder, request = self.holder, self.request
         holder.give_back(request.attempt_id)
         self.decision = None
+        request = structs.replace(request, configuration=Configuration(sequence=books.config_seq))
         found = routing.decide(books, request, moment(now), tuple(holder.funds(request.key, now, self.answers)))
         if isinstance(found, RouteDecided):
             self.decision = found

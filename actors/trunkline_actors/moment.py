@@ -11,6 +11,7 @@ from trunkline_events.registry import Model
 from trunkline_events.subjects import NO_THREAD
 from trunkline_projections.folds import Gateway
 
+from trunkline_actors.circuit import offers
 from trunkline_actors.requests import Parsed
 from trunkline_actors.shortlist import Shortlists
 
@@ -90,16 +91,11 @@ def itself(model: Model) -> Served:
 
 
 def closed_off(provider: str, moment: Moment) -> str | None:
-    """Why a provider can't be called right now; None where it can."""
-    circuit = moment.gateway.circuits.get(provider)
-    if circuit is None or circuit.state == "closed" or (circuit.retry_at or 0.0) <= moment.now:
-        return None
-    return "its circuit is open"
+    """Why a provider can't be called right now; None where it can, if only as a probe."""
+    return offers(moment.gateway.circuits.get(provider), moment.now)
 
 
-def with_attempt(
-    request: Request, attempt_id: str, tried: str, failure: FailureClass, version: str = ""
-) -> Request:
+def with_attempt(request: Request, attempt_id: str, tried: str, failure: FailureClass, version: str = "") -> Request:
     """The same request, one attempt on: that of this model, in this version, failed so."""
     return structs.replace(
         request,

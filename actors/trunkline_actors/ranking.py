@@ -14,7 +14,7 @@ from trunkline_actors.moment import Moment, Request, closed_off
 from trunkline_actors.plan import Given, Needs, Plan, Stage
 from trunkline_actors.requests import AUTO, BYTES_A_TOKEN, MOST_BYTES_A_TOKEN
 from trunkline_actors.shortlist import Shortlist, World
-from trunkline_actors.strategies import Conditions, order
+from trunkline_actors.strategies import Conditions, Order, order
 
 MAX_CANDIDATES = 16
 AFTER_ALL = 1e15
@@ -39,17 +39,47 @@ class Ranked(Struct, frozen=True, kw_only=True):
     models: list[Model]
     considered: list[Candidate]
     left_out: dict[str, int]
+    stages: "list[Placed]"
     plan: Plan
     uses_statistics: bool = False
     blind: bool = False
 
-    def candidates(self, chosen: int) -> list[Candidate]:
-        """What is recorded where the model at this place was chosen: it is always among them."""
-        if chosen < len(self.considered):
-            return self.considered
-        model = self.models[chosen]
-        last = Candidate(model=model.id, provider=model.provider, score=None, reason="what came before was too dear")
-        return [*self.considered[: MAX_CANDIDATES - 1], last]
+    def recorded(self, chosen: int) -> tuple[list[Candidate], dict[str, int]]:
+        """What is recorded where the model at this place was chosen: candidates, it among them, and counts of the rest.
+
+        Those before it fit as well, but not the money.
+        """
+        told = [
+            structs.replace(one, reason=f"{one.reason}, but over budget") if place < chosen else one
+            for place, one in enumerate(self.considered)
+        ]
+        if chosen < MAX_CANDIDATES:
+            return told, self.left_out
+        stage = next(stage for stage in self.stages if chosen < stage.end)
+        counts = Counter(self.left_out)
+        counts[stage.why] -= 1
+        counts[self.considered[-1].reason] += 1
+        last = stage.candidate(chosen, self.models[chosen])
+        return [*told[:-1], last], {reason: count for reason, count in counts.items() if count}
+
+
+class Placed(Struct, frozen=True):
+    """The models of one stage among all that were found: from `start` up to `end`, scores in the order of places."""
+
+    start: int
+    end: int
+    offset: float
+    order: Order
+
+    @property
+    def why(self) -> str:
+        """Why they are where they are."""
+        return self.order.why
+
+    def candidate(self, place: int, model: Model) -> Candidate:
+        """The model at this place among all, for the record."""
+        score = self.offset + self.order.scores[self.order.places[place - self.start]]
+        return Candidate(model=model.id, provider=model.provider, score=score, reason=self.order.why)
 
 
 def rank(request: Request, moment: Moment) -> Ranked | Refused:
@@ -100,7 +130,7 @@ def _ranked(planned: Plan, needs: Needs, request: Request, moment: Moment) -> Ra
         listed = moment.shortlists.of(stage.names, needs, world, MAX_CANDIDATES)
         last = stage.why == "fallback" and number > 0
         passed_over = planned.fallbacks if not last and stage.names is None else ()
-        found.add(stage, listed, bars, planned, passed_over, request, moment, needs.wanted)
+        found.add(stage, listed, bars, planned, passed_over, request, moment)
     if not found.models:
         return _no_route(request, planned, found.rejected, found.reasons)
     return found.ranked(planned)
@@ -115,6 +145,7 @@ class _Found:
         self.rejected: list[Candidate] = []
         self.reasons: Counter[str] = Counter()
         self.whys: Counter[str] = Counter()
+        self.stages: list[Placed] = []
         self.uses_statistics = self.blind = False
         self._seen: set[str] = set()
         self._before = 0.0
@@ -128,7 +159,6 @@ class _Found:
         passed_over: Sequence[str],
         request: Request,
         moment: Moment,
-        wanted: tuple[str, ...],
     ) -> None:
         """The models of one stage, behind those of the stages before."""
         models, prices = listed.fits, listed.prices
@@ -142,14 +172,16 @@ class _Found:
         self.reasons.update(listed.reasons)
         if not models:
             return
-        ordered = order(models, prices, stage, _conditions(request, moment, planned, wanted))
+        ordered = order(models, prices, stage, _conditions(request, moment, planned, stage, listed))
         self.blind = self.blind or ordered.blind
         self.uses_statistics = self.uses_statistics or stage.optimize in _CONSULTING
         offset = AFTER_ALL if stage.why == "fallback" else self._before
-        for place in ordered.places[: max(0, MAX_CANDIDATES - len(self.fits))]:
-            model, score = models[place], offset + ordered.scores[place]
-            self.fits.append(Candidate(model=model.id, provider=model.provider, score=score, reason=ordered.why))
+        start = len(self.models)
         self.models += [models[place] for place in ordered.places]
+        placed = Placed(start, len(self.models), offset, ordered)
+        self.stages.append(placed)
+        recorded = range(start, min(placed.end, MAX_CANDIDATES))
+        self.fits += [placed.candidate(place, self.models[place]) for place in recorded]
         self.whys[ordered.why] += len(models)
         self._seen.update(model.id for model in models)
         self._before = offset + max(ordered.scores) + 1
@@ -170,27 +202,31 @@ class _Found:
     def ranked(self, planned: Plan) -> Ranked:
         """All of it."""
         considered = [*self.fits, *self.rejected][:MAX_CANDIDATES]
-        left_out = self.whys + self.reasons
-        left_out.subtract(one.reason for one in considered)
+        left_out: Counter[str] = Counter()
+        if sum(self.whys.values()) + sum(self.reasons.values()) > len(considered):
+            left_out = self.whys + self.reasons
+            left_out.subtract(one.reason for one in considered)
         return Ranked(
             models=self.models,
             considered=considered,
             left_out={reason: count for reason, count in left_out.items() if count > 0},
+            stages=self.stages,
             plan=planned,
             uses_statistics=self.uses_statistics,
             blind=self.blind,
         )
 
 
+_BY_QUALITY = frozenset({"quality", "balanced"})
 _CONSULTING = frozenset({"latency", "quality", "balanced", "least_busy"})
 
 
-def _conditions(request: Request, moment: Moment, planned: Plan, wanted: tuple[str, ...]) -> Conditions:
+def _conditions(request: Request, moment: Moment, planned: Plan, stage: Stage, listed: Shortlist) -> Conditions:
     asked = request.parsed.asked
     return Conditions(
         tokens_in=asked.input_bound // BYTES_A_TOKEN,
         tokens_out=asked.max_tokens or TYPICAL_OUTPUT,
-        wanted=wanted,
+        qualities=listed.qualities(moment.measured) if stage.optimize in _BY_QUALITY else {},
         measured=moment.measured,
         busy=moment.busy,
         draw=moment.draw,

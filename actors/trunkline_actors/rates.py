@@ -25,7 +25,7 @@ class Rates:
         self._rates: Mapping[str, Rate] = {}
 
     def at(self, registry: Registry, now: float) -> Mapping[str, Rate]:
-        """Rates at this Unix time, by model id, and of canaries by `id@version`, where their providers are registered."""
+        """Rates at this Unix time by model id, of canaries by `id@version`, where their providers are registered."""
         # Not only `until`: a clock that was set back must not keep a price of the future.
         if registry is self._registry and self._since <= now < self._until:
             return self._rates
@@ -34,7 +34,7 @@ class Rates:
             name: price_model(
                 model, registry.model_seq[model.id], registry.providers[model.provider], quotes, self._ceiling
             )
-            for name, model in _versions(registry)
+            for name, model in versions_of(registry)
             if model.provider in registry.providers
         }
         if rates != self._rates:
@@ -43,7 +43,7 @@ class Rates:
         return self._rates
 
 
-def _versions(registry: Registry) -> Iterator[tuple[str, Model]]:
+def versions_of(registry: Registry) -> Iterator[tuple[str, Model]]:
     """Every model, and every canary as the model that it may become."""
     for model in registry.models.values():
         yield model.id, model

@@ -74,7 +74,7 @@ class Choice(Struct, frozen=True, kw_only=True):
 
 def _decided(choice: Choice, request: Request, moment: Moment, funds: tuple[Fund, ...]) -> RouteDecided:
     ranked, serves = choice.ranked, choice.serves
-    candidates = ranked.candidates(choice.place)
+    candidates, left_out = ranked.recorded(choice.place)
     return RouteDecided(
         request_id=request.request_id,
         key=request.key,
@@ -85,7 +85,7 @@ def _decided(choice: Choice, request: Request, moment: Moment, funds: tuple[Fund
         provider=serves.provider,
         version=serves.version,
         candidates=candidates,
-        left_out=ranked.left_out,
+        left_out=left_out,
         reserve_nanos=choice.reserved.reserve_nanos,
         max_tokens=choice.reserved.max_tokens,
         input_bound=input_bound(serves, request.parsed.asked, moment),

@@ -17,7 +17,7 @@ from trunkline_events.registry import Model
 from trunkline_events.thread import Candidate
 from trunkline_projections.models import Registry
 
-from trunkline_actors import capabilities
+from trunkline_actors.capabilities import lacks, match, quality
 from trunkline_actors.plan import Needs
 
 FEW = 8
@@ -28,19 +28,29 @@ KEPT = 256
 SPEED = "speed"
 
 
-class Shortlist(Struct, frozen=True):
+class Shortlist(Struct, kw_only=True):
     """The models that fit, in their order; how many of the others for which reason, the first of those in full.
 
     `prices` are nano-dollars a million tokens of input, at its dearest, and of output, of each that fits.
     `smallest` is the smallest context window among those that fit; `providers` are all that serve them.
     """
 
+    wanted: tuple[str, ...]
     fits: list[Model]
     prices: list[tuple[int, int]]
     rejected: list[Candidate]
     reasons: dict[str, int]
     smallest: float
     providers: frozenset[str]
+    _qualities: dict[str, float] | None = None
+
+    def qualities(self, measured: Mapping[str, Measured]) -> Mapping[str, float]:
+        """How good each model that fits is at what is wanted; worked out once, but for a speed that is measured."""
+        if SPEED in self.wanted:
+            return {model.id: quality(model, self.wanted, measured.get(model.id)) for model in self.fits}
+        if self._qualities is None:
+            self._qualities = {model.id: quality(model, self.wanted) for model in self.fits}
+        return self._qualities
 
 
 class World(Struct, frozen=True):
@@ -68,6 +78,7 @@ def shortlist(names: Sequence[str] | None, needs: Needs, world: World, most: int
             rejected.append(Candidate(model=model.id, provider=model.provider, score=None, reason=problem))
     rates = [world.rates[model.id] for model in fits]
     return Shortlist(
+        wanted=needs.wanted,
         fits=fits,
         prices=[(max(rate.input_nanos, rate.cached_input_nanos), rate.output_nanos) for rate in rates],
         rejected=rejected,
@@ -99,10 +110,10 @@ def unfit(model: Model, needs: Needs, world: World) -> str | None:
 
 def _too_weak(model: Model, needs: Needs, world: World) -> str | None:
     measured = world.measured.get(model.id)
-    lacking = capabilities.lacks(model, dict(needs.capabilities), measured)
+    lacking = lacks(model, dict(needs.capabilities), measured)
     if lacking is not None:
         return f"lacks capability {lacking}"
-    if needs.min_match and capabilities.match(model, needs.wanted, measured) < needs.min_match:
+    if needs.min_match and match(model, needs.wanted, measured) < needs.min_match:
         return "matches too little"
     return None
 

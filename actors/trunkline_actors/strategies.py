@@ -12,7 +12,6 @@ from trunkline_events.measured import NOTHING, Measured
 from trunkline_events.policy import Optimize
 from trunkline_events.registry import Model
 
-from trunkline_actors import capabilities
 from trunkline_actors.plan import Stage
 
 PRIOR_MS = 1_000.0
@@ -28,11 +27,11 @@ NEEDS_STATISTICS = frozenset({"latency", "balanced", "least_busy"})
 
 
 class Conditions(Struct, frozen=True, kw_only=True):
-    """What models are compared by. Tokens are what the request is taken to need; `wanted` what it is to be good at."""
+    """What models are compared by. Tokens are what the request is taken to need, `qualities` how well each fits it."""
 
     tokens_in: int
     tokens_out: int
-    wanted: tuple[str, ...]
+    qualities: Mapping[str, float]
     measured: Mapping[str, Measured]
     busy: Mapping[str, int]
     draw: float
@@ -96,10 +95,7 @@ def _latency(measured: Measured, percentile: int, explore: bool) -> float:
 def _misfits(models: Sequence[Model], prices: Sequence[tuple[int, int]], conditions: Conditions) -> list[float]:
     """What is missing to a perfect fit; of those that fit alike, the cheaper is a trifle better."""
     costs = _costs(prices, conditions)
-    return [
-        1.0 - capabilities.quality(model, conditions.wanted, conditions.measured.get(model.id)) + _trifle(cost)
-        for model, cost in zip(models, costs, strict=True)
-    ]
+    return [1.0 - conditions.qualities[model.id] + _trifle(cost) for model, cost in zip(models, costs, strict=True)]
 
 
 def _trifle(cost: float) -> float:
@@ -111,9 +107,7 @@ def _balances(models: Sequence[Model], prices: Sequence[tuple[int, int]], condit
     """Doublings of price and of time, and what is missing in quality."""
     costs, times = _costs(prices, conditions), _latencies(models, prices, conditions)
     return [
-        math.log2(cost + 1)
-        + math.log2(time + 1)
-        + QUALITY_WEIGHT * (1 - capabilities.quality(model, conditions.wanted, conditions.measured.get(model.id)))
+        math.log2(cost + 1) + math.log2(time + 1) + QUALITY_WEIGHT * (1 - conditions.qualities[model.id])
         for model, cost, time in zip(models, costs, times, strict=True)
     ]
 

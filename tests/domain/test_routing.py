@@ -120,6 +120,8 @@ def test_a_model_whose_provider_is_not_local_or_gone_or_broken_is_left_out() -> 
     assert why_not(a_model(), chat(), providers=[]) == "its provider is not registered"
     broken = Circuit(state="open", retry_at=NOON + 1)
     assert why_not(a_model(), chat(), circuits={"p": broken}) == "its circuit is open"
+    probed = Circuit(state="half-open", probe_until=NOON + 1)
+    assert why_not(a_model(), chat(), circuits={"p": probed}) == "its circuit is being probed"
 
 
 @pytest.mark.parametrize(
@@ -127,7 +129,7 @@ def test_a_model_whose_provider_is_not_local_or_gone_or_broken_is_left_out() -> 
     [
         Circuit(state="open", retry_at=NOON),
         Circuit(state="open"),
-        Circuit(state="half-open", probe_until=NOON + 1),
+        Circuit(state="half-open", probe_until=NOON),
         Circuit(failures=4),
     ],
 )

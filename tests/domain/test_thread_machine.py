@@ -15,6 +15,7 @@ from trunkline_actors.thread_settings import Change, Settings, configure
 from trunkline_actors.windows import period_of
 from trunkline_events.failure import Failure, FailureClass
 from trunkline_events.money import usd_from_nanos
+from trunkline_events.policy import Configuration
 from trunkline_events.refusal import Refused
 from trunkline_events.thread import Books, RequestRefused, RouteDecided, ThreadFact
 from trunkline_events.usage import Usage
@@ -65,7 +66,8 @@ class Thread(RuleBasedStateMachine):
             a_request(parsed), request_id=f"r{self.sequence}", attempt_id=f"r{self.sequence}-{attempt}", attempt=attempt
         )
         moment = structs.replace(a_moment(a_model(max_output=100), rates={"m": RATE}), now=self.now)
-        found = decide(self.books, request, moment)
+        configured = Configuration(sequence=self.books.config_seq)
+        found = decide(self.books, structs.replace(request, configuration=configured), moment)
         period = period_of(self.books.window, self.now)
         spent, held = self.spent.get(period, 0), sum(self.held.values())
         if isinstance(found, Waiting):
