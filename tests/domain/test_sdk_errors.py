@@ -141,7 +141,7 @@ LEAKING: list[tuple[Exception, FailureClass]] = [
 ]
 
 
-def subclasses(kind: type) -> Iterator[type]:
+def subclasses(kind: Any) -> Iterator[type]:
     for one in kind.__subclasses__():
         yield one
         yield from subclasses(one)
