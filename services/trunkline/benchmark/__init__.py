@@ -8,7 +8,7 @@ import signal
 from collections.abc import Awaitable, Callable, Sequence
 
 from trunkline import lifecycle, telemetry
-from trunkline.benchmark import chats, log, money, readmodels
+from trunkline.benchmark import chats, failover, log, money, readmodels
 from trunkline.benchmark.table import Bench
 
 EVENTS = 1_000_000
@@ -16,6 +16,7 @@ EVENTS = 1_000_000
 
 PARTS: dict[str, Callable[[Bench, int], Awaitable[None]]] = {
     "chats": lambda bench, _events: chats.run(bench),
+    "failover": lambda bench, _events: failover.run(bench),
     "money": money.run,
     "log": log.run,
     "readmodels": readmodels.run,
