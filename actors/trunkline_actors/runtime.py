@@ -17,13 +17,16 @@ from trunkline_events.tasks import end_task
 from trunkline_projections.folds import GATEWAY, Gateway
 from trunkline_projections.runner import View
 
+from trunkline_actors.analyzers import Analyzers
 from trunkline_actors.board import Board
 from trunkline_actors.bus import Bus
 from trunkline_actors.claims import Claims
 from trunkline_actors.configurations import Configurations
+from trunkline_actors.degraded import Degraded
 from trunkline_actors.dispatch import Pulse, encode
 from trunkline_actors.ledger import Ledger
 from trunkline_actors.meter import Meter
+from trunkline_actors.minutes import Minutes
 from trunkline_actors.rates import Rates
 from trunkline_actors.scopes import Scopes
 from trunkline_actors.shell import Shell
@@ -72,9 +75,15 @@ class Runtime:
         self.ledger = Ledger(log_)
         self.scopes = Scopes(log_, self.gateway)
         self.shell = Shell(log_, self.clock)
-        self.meter = Meter()
-        self.board = Board()
+        self.minutes = Minutes(self.bus, name, lambda: self.clock())
+        self.meter = Meter(self.bus, name, self.minutes)
+        self.board = Board(self.bus, lambda: self.gateway.state.registry)
+        """Empty until it is started, which a host does whose actors ask it."""
         self.configurations = Configurations(log_, self.ledger)
+        self.analyzers = Analyzers()
+        self.degraded = Degraded(name, log_, connection, lambda: self.clock(), lambda: self._changed.set())
+        """What this process has to do without."""
+        log_.on_unavailable = self.degraded.log_failed
         self.forced: str | None = None
         """The model that this process was started to send every request to."""
         self.roles: list[str] = []
@@ -103,8 +112,11 @@ class Runtime:
         await self.snapshots.open(replicas)
         await self.bus.replies.open()
         await self.gateway.start()
+        await self.minutes.start(replicas)
+        await self.meter.start()
         self.gateway.on_change.append(self._read)
         self._pulse = asyncio.create_task(self._beat())
+        self.degraded.start()
         return self
 
     def _read(self, event: RecordedEvent) -> None:
@@ -152,6 +164,8 @@ class Runtime:
                 answered=answered[part],
                 position=self.gateway.position,
                 waiting=dict(waiting[part]),
+                degraded=self.degraded.since,
+                failing=dict(self.analyzers.failed),
             )
             await self.bus.publish(PULSE, encode(pulse))
 
@@ -170,8 +184,13 @@ class Runtime:
 
     async def stop(self) -> None:
         """Say what is left to say and let go of the connection."""
+        await self.degraded.stop()
         await end_task(self._pulse)
         await self.beat()
+        self.analyzers.close()
+        await self.meter.stop()
+        await self.minutes.stop()
+        await self.board.stop()
         await self.gateway.stop()
         await self.bus.replies.close()
         await self.claims.close()

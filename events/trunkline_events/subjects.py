@@ -22,6 +22,8 @@ JOIN = "trunkline.chat.join"
 PULSE = "trunkline.pulse"
 STATISTICS = "trunkline.statistics"
 """What providers measured, told to every process that decides."""
+STATISTICS_WANTED = "trunkline.statistics.wanted"
+"""A process that begins to decide asks for all of it."""
 
 MODELS = "trunkline.models"
 PROVIDERS = "trunkline.providers"

@@ -25,6 +25,7 @@ def add_nouns(verbs: Verbs) -> None:
     _add_threads(verbs)
     _add_budgets(verbs)
     _add_circuits(verbs)
+    _add_policy(verbs)
 
 
 def _add_models(verbs: Verbs) -> None:
@@ -188,6 +189,34 @@ def _budget(parser: argparse.ArgumentParser) -> None:
         "--warn-at", metavar="SHARE", type=_share, help="tell by an event that so much is spent, like 0.8"
     )
     add_reason(parser)
+
+
+def _add_policy(verbs: Verbs) -> None:
+    policy = add_group(verbs, "policy", "policy", "check, publish, show, compare and roll back routing policies")
+    checking = add_client(policy.verbs, "validate", "policy:run", "say everything that is wrong with a policy")
+    publishing = add_client(policy.verbs, "publish", "policy:run", "route by this policy from now on")
+    for parser in (checking, publishing):
+        parser.add_argument("file", metavar="FILE", help="YAML or JSON; `-` reads it from stdin")
+    publishing.add_argument("--base", metavar="N", type=int, help="only if this version is in force still")
+    text = "print the policy in force as YAML, to be changed and published"
+    showing = add_client(policy.verbs, "get", "policy:run", text)
+    showing.add_argument("--version", metavar="N", type=int, help="this one (default: the one in force)")
+    history = add_client(policy.verbs, "history", "policy:run", "list all versions, the newest first")
+    history.add_argument("--limit", metavar="N", type=int, help="at most so many (default 100, at most 1,000)")
+    history.add_argument("--after", metavar="N", type=int, help="only versions older than this one")
+    text = "say what differs: from version FROM (default: the one before) to TO (default: the one in force)"
+    comparing = add_client(policy.verbs, "diff", "policy:run", text)
+    comparing.add_argument("before", metavar="FROM", nargs="?", help="a version; 0 is no rules at all")
+    comparing.add_argument("to", metavar="TO", nargs="?", help="a version or a file, which may be given alone")
+    returning = add_client(policy.verbs, "rollback", "policy:run", "route by an earlier version again")
+    returning.add_argument("to", metavar="N", type=int, help="its number; 0 is no rules at all")
+    returning.add_argument("--force", action="store_true", help="even where it names models that have gone")
+    forcing = add_client(policy.verbs, "override", "policy:run", "send every request to one model")
+    forcing.add_argument("model", metavar="MODEL", nargs="?", help="an enabled model")
+    forcing.add_argument("--for", dest="duration", metavar="TIME", help="like 90s, 10m, 2h, 1d (default: until cleared)")
+    forcing.add_argument("--clear", action="store_true", help="let the policy decide again")
+    for parser in (publishing, returning, forcing):
+        add_reason(parser)
 
 
 def _share(text: str) -> float:
