@@ -23,7 +23,7 @@ from trunkline_events.refusal import Refused
 from trunkline_events.subjects import DEPENDENTS_BUCKET, decode_id, encode_id
 
 from trunkline_actors.bucket import open_bucket
-from trunkline_actors.policy_warnings import models_named as models_of_policy
+from trunkline_actors.policies import models_named as models_of_policy
 from trunkline_actors.runtime import Runtime
 from trunkline_actors.thread_settings import Settings, models_named
 

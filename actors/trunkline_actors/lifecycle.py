@@ -8,9 +8,6 @@ from trunkline_projections.models import Registry
 
 from trunkline_actors.registry import invalid, model_problem, no_model, retired
 
-SERVED = "@"
-"""Between a model's id and the version of its canary, in the name that its statistics go by."""
-
 
 class DeployModel(Struct, frozen=True, kw_only=True):
     """Deploy a version. What isn't given is as in the current version, or, where the version is the canary's, as there.
@@ -54,11 +51,6 @@ def promote(state: Registry, model_id: str, reason: str | None) -> ModelDeployed
         text = f"model {model_id!r} has no canary; deploy a version with a weight below 1 first"
         return Refused(code="conflict", message=text, param="id")
     return ModelDeployed(model=_replaced(model, model.canary), reason=reason)
-
-
-def runs_as(model_id: str, known: Registry, served: str) -> bool:
-    """Whether a name of statistics is this model's, at whichever version: `id`, or `id@version`."""
-    return served == model_id or (served.startswith(model_id + SERVED) and served not in known.models)
 
 
 def _problem(model: Model, command: DeployModel) -> Refused | None:

@@ -12,7 +12,7 @@ from trunkline_events.refusal import Refused
 from trunkline_events.registry import Model, Provider
 from trunkline_projections.models import Registry
 
-from trunkline_actors import discovering, lifecycle, registry
+from trunkline_actors import discovering, lifecycle, registry, staleness
 from trunkline_actors.bus import Delivery
 from trunkline_actors.commands import ById, Page, Reply, arguments, endpoint
 from trunkline_actors.dependents import Dependents
@@ -129,9 +129,7 @@ class RegistryActor(ChangeActor):
 
     def _running(self, model: str) -> int:
         """The calls to a model that run now, whatever its version, as providers have told; a second old at most."""
-        known = self._runtime.gateway.state.registry
-        told = self._runtime.board.measured().items()
-        return sum(one.in_flight for served, one in told if lifecycle.runs_as(model, known, served))
+        return sum(one.in_flight for one in self._runtime.board.versions(model).values())
 
     async def _remove_model(self, given: "_Ending", delivery: Delivery) -> Reply:
         return await self._in_use(given, "remove") or await self._change_model(
@@ -248,8 +246,7 @@ class RegistryActor(ChangeActor):
     # -- both ------------------------------------------------------------------------------------------------------
 
     async def _current(self) -> Registry:
-        await self._runtime.gateway.catch_up()
-        return self._runtime.gateway.state.registry
+        return (await staleness.current(self._runtime)).registry
 
     async def _change(self, source: _Source, category: str, entry: str, delivery: Delivery, decide: Decide) -> Reply:
         """Decide and append, and answer when every process that decides by the registry has read it."""

@@ -6,7 +6,7 @@ import pytest
 from given import a_model, a_provider, a_registry
 from hypothesis import given
 from hypothesis import strategies as st
-from trunkline_actors.lifecycle import DeployModel, deploy, promote, runs_as
+from trunkline_actors.lifecycle import DeployModel, deploy, promote
 from trunkline_actors.registry import remove_model, remove_provider, set_model_status, update_model
 from trunkline_events.refusal import Refused
 from trunkline_events.registry import Canary, Model, ModelDeployed, ModelUpdated, Price
@@ -154,13 +154,6 @@ def test_an_update_does_not_give_a_model_its_canarys_version() -> None:
 def test_a_provider_that_serves_a_canary_can_not_be_removed() -> None:
     found = refused(remove_provider(registry(canary=TRIED), "q", None))
     assert (found.code, found.metadata) == ("conflict", {"models": ["m"]})
-
-
-@pytest.mark.parametrize(
-    ("served", "whether"), [("m", True), ("m@2", True), ("m@1", True), ("m@x", False), ("mm", False), ("n", False)]
-)
-def test_calls_to_any_version_are_the_models_unless_a_model_has_that_name(served: str, *, whether: bool) -> None:
-    assert runs_as("m", a_registry(a_model("m"), a_model("m@x")), served) is whether
 
 
 # -- whatever the commands

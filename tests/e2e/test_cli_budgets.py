@@ -115,7 +115,7 @@ async def test_a_thread_has_a_time_zone_and_a_warning_too(trunkline: Trunkline) 
     assert (books["time_zone"], books["warn_at"], books["open"]) == ("Asia/Tokyo", 0.9, [])
     assert datetime.fromisoformat(books["resets_at"]).astimezone(ZoneInfo("Asia/Tokyo")).hour == 0
     [listed] = (await trunkline("threads", "list", "--json")).json["threads"]
-    assert {**listed, "ok": True} == books
+    assert {**listed, "ok": True, "model": None, "parameters": {}, "preferences": {}} == books
     shown = (await trunkline("threads", "get", "t1")).out
     assert f"resets_at     {books['resets_at']}\n" in shown
 

@@ -1,0 +1,136 @@
+"""Models that somebody depends on: refused by name, forced on the record, and right whatever died in between."""
+
+from typing import Any
+
+import pytest
+from nats.js.errors import NoKeysError
+from nats.js.kv import KeyValue
+from trunkline import errors
+from trunkline.client import Gateway
+from trunkline.host import Host
+from trunkline_actors.dependents import MOST_NAMED, SETTLED, Dependents
+from trunkline_events.registry import ModelDisabled
+from trunkline_events.subjects import DEPENDENTS_BUCKET
+
+pytest_plugins = ["gateway"]
+
+
+async def used_by(gw: Gateway, model: str, verb: str = "disable", **more: Any) -> list[tuple[str, str]]:
+    """Who stands in the way."""
+    with pytest.raises(errors.Conflict) as refused:
+        await getattr(gw.models, verb)(id=model, **more)
+    return [(one["kind"], one["id"]) for one in refused.value.metadata["dependents"]]
+
+
+async def bucket_of(gw: Gateway) -> KeyValue:
+    return await gw._connection.nats.jetstream().key_value(DEPENDENTS_BUCKET)
+
+
+# -- threads
+
+
+@pytest.mark.parametrize("verb", ["disable", "retire", "remove"])
+async def test_a_model_that_a_thread_counts_on_is_taken_out_of_use_by_force_only(gw: Gateway, verb: str) -> None:
+    await gw.threads.configure(thread_id="t", model="echo")
+    assert await used_by(gw, "echo", verb) == [("thread", "t")]
+    assert (await gw.models.get(id="echo"))["model"]["status"] == "enabled"
+    reply = await getattr(gw.models, verb)(id="echo", force=True, reason="broken")
+    event = await (await gw.log()).get(reply["seq"])
+    assert event is not None
+    assert getattr(event.body, "reason", None) == "forced: broken"
+
+
+async def test_a_model_that_is_preferred_or_fallen_back_to_is_counted_on_too(gw: Gateway) -> None:
+    await gw.threads.configure(thread_id="team/a", preferences={"prefer": ["echo"], "fallbacks": ["tokens"]})
+    for model in ("echo", "tokens"):
+        assert await used_by(gw, model) == [("thread", "team/a")]
+    await gw.models.disable(id="slow")
+
+
+async def test_a_thread_that_was_configured_anew_depends_on_what_it_names_now(gw: Gateway) -> None:
+    await gw.threads.configure(thread_id="t", model="echo")
+    await gw.threads.configure(thread_id="t", model="tokens")
+    await gw.models.disable(id="echo")
+    assert await used_by(gw, "tokens") == [("thread", "t")]
+    await gw.threads.configure(thread_id="t", budget={"limit_usd": "1"})
+    assert await used_by(gw, "tokens") == [("thread", "t")]
+    await gw.threads.configure(thread_id="t", model=None)
+    await gw.models.disable(id="tokens")
+
+
+async def test_what_is_so_already_has_nobody_in_its_way(gw: Gateway) -> None:
+    await gw.threads.configure(thread_id="t", model="echo")
+    await gw.models.disable(id="echo", force=True)
+    assert (await gw.models.disable(id="echo"))["changed"] is False
+    await gw.models.enable(id="echo")
+
+
+async def test_an_error_names_a_few_of_many_threads_and_says_that_there_are_more(gw: Gateway) -> None:
+    for number in range(MOST_NAMED + 2):
+        await gw.threads.configure(thread_id=f"t{number:02}", model="echo")
+    with pytest.raises(errors.Conflict, match="and more threads") as refused:
+        await gw.models.disable(id="echo")
+    assert len(refused.value.metadata["dependents"]) == MOST_NAMED
+    assert refused.value.metadata["more_threads"] is True
+
+
+# -- what died in between
+
+
+async def test_a_thread_that_was_noted_and_never_configured_is_in_nobodys_way(gw: Gateway, host: Host) -> None:
+    await Dependents(host.runtime).note("t", ["echo"])
+    await Dependents(host.runtime).note("configured", ["echo"])
+    await gw.threads.configure(thread_id="configured", model="tokens")
+    await gw.models.disable(id="echo")
+
+
+async def test_an_entry_that_is_wrong_is_kept_while_it_may_come_true_and_dropped_later(
+    gw: Gateway, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await Dependents(host.runtime).note("t", ["echo"])
+    bucket = await bucket_of(gw)
+    await gw.models.disable(id="echo")
+    assert await bucket.keys() == ["echo.t"]
+    await gw.models.enable(id="echo")
+    clock = host.runtime.clock
+    monkeypatch.setattr(host.runtime, "clock", lambda: clock() + SETTLED)
+    await gw.models.disable(id="echo")
+    with pytest.raises(NoKeysError):
+        await bucket.keys()
+
+
+async def test_an_entry_that_is_right_is_never_dropped(
+    gw: Gateway, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await gw.threads.configure(thread_id="t", model="echo")
+    clock = host.runtime.clock
+    monkeypatch.setattr(host.runtime, "clock", lambda: clock() + 2 * SETTLED)
+    for _ in range(2):
+        assert await used_by(gw, "echo") == [("thread", "t")]
+
+
+async def test_a_configuration_that_is_refused_makes_nobody_depend(gw: Gateway) -> None:
+    with pytest.raises(errors.InvalidRequest):
+        await gw.threads.configure(thread_id="t", model="echo", budget={"limit_usd": "much"})
+    await gw.models.disable(id="echo")
+
+
+# -- the policy
+
+
+async def test_a_model_that_the_policy_names_is_in_use_at_that_place(gw: Gateway) -> None:
+    await gw.command("trunkline.policy.publish", {"policy": {"rules": [{"name": "all", "use": ["echo", "tokens"]}]}})
+    assert await used_by(gw, "tokens") == [("policy", "rules[0].use[1]")]
+    await gw.models.disable(id="slow")
+
+
+async def test_a_model_that_an_operator_forces_is_in_use(gw: Gateway) -> None:
+    await gw.command("trunkline.policy.override", {"model": "echo"})
+    assert await used_by(gw, "echo") == [("override", "")]
+
+
+async def test_an_unforced_end_is_recorded_as_it_was_explained(gw: Gateway) -> None:
+    reply = await gw.models.disable(id="echo", reason="quiet")
+    event = await (await gw.log()).get(reply["seq"])
+    assert event is not None
+    assert event.body == ModelDisabled(id="echo", reason="quiet")
