@@ -49,7 +49,8 @@ SHELLS = {
     },
     "trunkline_projections": {"runner", "snapshots", "sql_view", "sql_postgres", "sql_projection"},
     "trunkline_actors": {
-        *("shell", "mailbox", "micro", "bus", "runtime", "supervisor", "commands", "degraded", "staleness"),  # what every actor stands on
+        *("shell", "mailbox", "micro", "bus", "runtime", "supervisor", "commands"),  # what every actor stands on
+        *("degraded", "staleness"),  # doing with less
         *("router", "deciding", "courier", "inflight", "idempotency", "resting"),  # routing a request
         *("escrow", "scopes", "recalls", "parked", "parking", "budgets"),  # money above threads, and waiting for it
         *("provider", "attempting", "running", "answers", "stalls", "adapters", "fleet"),  # running an attempt

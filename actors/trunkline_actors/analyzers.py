@@ -2,8 +2,8 @@
 
 Somebody else's code runs in a thread, so that it never holds up the loop, and gets LIMIT seconds for a request. One
 that raises, gives anything but names, or takes longer is as good as none for that request: it has no hints, which is
-counted and told. A thread can't be ended from outside: one that is late is left alone, and another serves the next request. At
-ABANDONED of them an analyzer is asked nothing more until one comes back.
+counted and told. A thread can't be ended from outside: one that is late is left alone, and another serves the next
+request. At ABANDONED of them an analyzer is asked nothing more until one comes back.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from trunkline_actors import analyzer
 log = structlog.get_logger()
 
 GROUP = "trunkline.analyzers"
-BUILT_IN = "built-in"
+BUILT_IN = "builtin"
 """The name of our own analyzer in policies."""
 LIMIT = 0.05
 """Seconds for one request."""

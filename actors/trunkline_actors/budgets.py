@@ -8,7 +8,7 @@ from trunkline_events import headers, subjects
 from trunkline_events.budget import GATEWAY, ScopeBooks, team_scope
 from trunkline_events.refusal import Refused
 
-from trunkline_actors import money, slices
+from trunkline_actors import money, slices, staleness
 from trunkline_actors.bus import Delivery
 from trunkline_actors.commands import Page, Reply, endpoint, shown_budget
 from trunkline_actors.micro import Endpoint
@@ -74,7 +74,7 @@ class BudgetsActor(ChangeActor):
         return shown(given.scope, decided.event, decided.sequence, runtime.clock())
 
     async def _get(self, given: Scope, delivery: Delivery) -> Reply:
-        await self._runtime.gateway.catch_up()
+        await staleness.current(self._runtime)
         known = self._runtime.scopes.known(given.scope)
         if known is None:
             return Refused(
@@ -87,7 +87,7 @@ class BudgetsActor(ChangeActor):
     async def _list(self, given: Page, delivery: Delivery) -> Reply:
         if problem := given.problem():
             return problem
-        await self._runtime.gateway.catch_up()
+        await staleness.current(self._runtime)
         now = self._runtime.clock()
         behind = sorted(scope for scope in self._runtime.gateway.state.budgets if scope > given.after)
         chosen = behind[: given.limit]

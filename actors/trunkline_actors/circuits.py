@@ -12,7 +12,7 @@ from trunkline_events.refusal import Refused
 from trunkline_events.times import format_time
 from trunkline_projections.circuits import CLOSED, Circuit, State
 
-from trunkline_actors import circuit
+from trunkline_actors import circuit, staleness
 from trunkline_actors.breaker import CircuitSource
 from trunkline_actors.bus import Delivery
 from trunkline_actors.commands import Page, Reply, endpoint
@@ -65,14 +65,14 @@ class CircuitsActor(ChangeActor):
         ]
 
     async def _get(self, given: OfProvider, delivery: Delivery) -> Reply:
-        await self._runtime.gateway.catch_up()
+        await staleness.current(self._runtime)
         return self._unknown(given.provider) or self._shown(given.provider)
 
     async def _list(self, given: OfAll, delivery: Delivery) -> Reply:
         if problem := given.problem():
             return problem
         gateway = self._runtime.gateway
-        await gateway.catch_up()
+        await staleness.current(self._runtime)
         known = ((name, gateway.state.circuits.get(name, CLOSED)) for name in gateway.state.registry.providers)
         behind = sorted(
             name for name, one in known if name > given.after and (given.state is None or one.state == given.state)

@@ -10,6 +10,7 @@ from trunkline_events.refusal import Refused
 from trunkline_events.thread import Books
 from trunkline_events.times import format_time
 
+from trunkline_actors import staleness
 from trunkline_actors.bus import Bus, Delivery
 from trunkline_actors.micro import Endpoint, Handler
 from trunkline_actors.windows import resets_at
@@ -34,16 +35,20 @@ def arguments(delivery: Delivery, kind: type[A]) -> A | Refused:
 def endpoint(
     bus: Bus, name: str, subject: str, kind: type[A], run: Callable[[A, Delivery], Awaitable[Reply]]
 ) -> Endpoint:
-    """An endpoint that reads its arguments, runs, and answers."""
+    """An endpoint that reads its arguments, runs, and answers; `"stale": true` where the log was away meanwhile."""
 
     async def handle(delivery: Delivery) -> Refused | None:
         given = arguments(delivery, kind)
         if isinstance(given, Refused):
             return given
+        stale = staleness.begin()
         reply = await run(given, delivery)
         if isinstance(reply, Refused):
             return reply
-        await bus.publish(delivery.reply, msgspec.json.encode({"ok": True, **reply}))
+        told = {"ok": True, **reply}
+        if stale:
+            told = {"seq": stale[0], **told, "stale": True}
+        await bus.publish(delivery.reply, msgspec.json.encode(told))
         return None
 
     handler: Handler = handle

@@ -82,7 +82,8 @@ class Pulse(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     `attempts` lists the attempts it keeps alive; `waiting` maps those that its routers gave away to where they want to
     hear how each went, which keeps none alive; `answered` lists attempts whose caller has heard how they ended.
-    `position` is how far the process has read the registry.
+    `position` is how far the process has read the registry. `degraded` are its degraded modes, since when each (Unix
+    time), and `failing` the analyzers that failed here, how often each.
     """
 
     process: str
@@ -91,6 +92,8 @@ class Pulse(Struct, frozen=True, kw_only=True, omit_defaults=True):
     answered: list[str]
     position: int
     waiting: dict[str, str] = {}
+    degraded: dict[str, float] = {}
+    failing: dict[str, int] = {}
 
 
 _dispatch_decoder = msgspec.json.Decoder(Dispatch)

@@ -4,7 +4,7 @@ Wire formats: headers and acknowledgements as in NATS ADR-22 (publish), ADR-31 (
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Collection
+from collections.abc import AsyncGenerator, Callable, Collection
 from contextlib import aclosing
 from typing import Any
 
@@ -71,6 +71,8 @@ class JetStreamLog:
         self._direct = DirectGet(connection)
         self.skipped = 0
         """How many messages were read that this version does not know."""
+        self.on_unavailable: Callable[[], None] = lambda: None
+        """Called each time that the log did not answer, before LogUnavailable is raised."""
 
     @classmethod
     async def open(
@@ -135,6 +137,7 @@ class JetStreamLog:
             else:
                 raise LogRefused(ack.error.err_code, ack.error.description)
             if loop.time() >= deadline or self._nats.is_closed:
+                self.on_unavailable()
                 raise LogUnavailable(f"no acknowledgement for {event.id} within {APPEND_TIMEOUT:g} s")
             # The same id again: if the first one was stored after all, the answer is a duplicate at its sequence.
             await asyncio.sleep(0.05)
@@ -212,6 +215,7 @@ class JetStreamLog:
         except nats.js.errors.NotFoundError:
             raise
         except (nats.errors.Error, nats.js.errors.Error, TimeoutError) as error:
+            self.on_unavailable()
             raise LogUnavailable(f"the log does not answer ({type(error).__name__}); is the server up?") from error
 
     async def read(

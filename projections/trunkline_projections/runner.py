@@ -45,8 +45,20 @@ class Snapshots(Protocol):
         ...
 
 
-def _mark(event: RecordedEvent) -> str:
+def mark_of(event: RecordedEvent) -> str:
+    """What tells this event from another one at its sequence in another log."""
     return f"{event.id} {event.time:.6f}"
+
+
+def read_snapshot(fold: Fold[S], data: bytes) -> tuple[Snapshot, S] | None:
+    """A snapshot and its state; None where it is damaged, or of another version of the fold."""
+    try:
+        snapshot = msgspec.msgpack.decode(data, type=Snapshot)
+        if snapshot.schema != fold.schema():
+            return None
+        return snapshot, msgspec.msgpack.decode(snapshot.state, type=fold.state)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
 
 
 class View(Generic[S]):
@@ -121,15 +133,19 @@ class View(Generic[S]):
         if self._saving is not None:
             await asyncio.wait([self._saving])
 
+    def snapshot(self) -> bytes:
+        """The state as it is now, as bytes that `read_snapshot` reads; empty before the first event."""
+        if self._last is None:
+            return b""
+        state = msgspec.Raw(msgspec.msgpack.encode(self.state))
+        return msgspec.msgpack.encode(Snapshot(self._fold.schema(), self._position, state, mark_of(self._last)))
+
     def _save(self) -> None:
         """Begin to write: the state is taken as it is now, since the fold may change it in place."""
         if self._snapshots is None or self._last is None:
             return
         self._since_snapshot = 0
-        state = msgspec.Raw(msgspec.msgpack.encode(self.state))
-        snapshot = Snapshot(self._fold.schema(), self._position, state, _mark(self._last))
-        data = msgspec.msgpack.encode(snapshot)
-        self._saving = asyncio.create_task(self._snapshots.save(self._key, data))
+        self._saving = asyncio.create_task(self._snapshots.save(self._key, self.snapshot()))
         self._saving.add_done_callback(self._saved)
 
     def _saved(self, task: asyncio.Task[None]) -> None:
@@ -141,14 +157,13 @@ class View(Generic[S]):
         data = await self._snapshots.load(self._key) if self._snapshots else None
         if data is None:
             return
-        try:
-            snapshot = msgspec.msgpack.decode(data, type=Snapshot)
-            state = msgspec.msgpack.decode(snapshot.state, type=self._fold.state)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        read = read_snapshot(self._fold, data)
+        if read is None:
             log.warning("view.snapshot_unreadable", fold=self._fold.name)
             return
+        snapshot, state = read
         last = await self._log.get(snapshot.position)
-        if snapshot.schema != self._fold.schema() or last is None or _mark(last) != snapshot.mark:
+        if last is None or mark_of(last) != snapshot.mark:
             log.warning("view.snapshot_of_another_log", fold=self._fold.name, position=snapshot.position)
             return
         self.state, self._position, self._last = state, snapshot.position, last

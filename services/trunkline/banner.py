@@ -55,7 +55,7 @@ def banner(
         ("metrics", "not in this version"),
         ("data", data),
         ("actors", actors),
-        ("log", f"position {host.runtime.gateway.position}"),
+        ("log", f"position {host.position}"),
     ]
     rows += [("found", line) for line in found]
     rows += [("WARNING", warning)] if warning else []

@@ -12,6 +12,7 @@ from trunkline_actors.adapters import Adapter
 from trunkline_actors.adapters.factory import KINDS, build
 from trunkline_actors.budgets import BudgetsActor
 from trunkline_actors.circuits import CircuitsActor
+from trunkline_actors.degraded import ROUTING_OVERRIDE
 from trunkline_actors.fleet import Fleet
 from trunkline_actors.keeper import KeeperActor
 from trunkline_actors.metrics import MetricsActor
@@ -63,6 +64,11 @@ class Host:
         if "keeper" in roles:
             self._others.append(Supervised(lambda: KeeperActor(runtime)))
 
+    @property
+    def position(self) -> int:
+        """How far this process has read the log."""
+        return self.runtime.gateway.position
+
     @classmethod
     async def start(
         cls,
@@ -72,13 +78,15 @@ class Host:
         only: frozenset[str] | None = None,
         replicas: int = 1,
         rates: Rates | None = None,
+        forced: str | None = None,
+        name: str | None = None,
     ) -> "Host":
         """Connect, catch up with the log, and serve. Raises Unreachable, LogUnavailable.
 
-        `rates` are what models cost; by default their own prices and the catalogue's.
+        `rates` are what models cost; by default their own prices and the catalogue's. `forced` is the model that
+        routers here send every request to; `name` tells the process apart, by default from any other.
         """
-        # Not the process id alone: containers share it, and so do two hosts in one process.
-        name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}"
+        name = name or process_name()
         connection = await Connection.open(url, name=f"trunkline {' '.join(roles)} {name}")
         try:
             runtime = await Runtime.start(
@@ -88,6 +96,9 @@ class Host:
             await connection.close()
             raise
         host = cls(runtime, roles, only)
+        if forced is not None and "router" in roles:
+            runtime.forced = forced
+            runtime.degraded.enter(ROUTING_OVERRIDE, f"every request goes to {forced}")
         if {"router", "registry"} & set(roles):
             await runtime.board.start()
         if host._fleet:
@@ -108,6 +119,11 @@ class Host:
             await supervised.stop(DRAIN_SECONDS)
         await self.runtime.stop()
         log.info("process.stopped")
+
+
+def process_name() -> str:
+    """A name that no other process has. Not its id alone: containers share it, and so do two hosts in one process."""
+    return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}"
 
 
 def make_adapter(provider: Provider) -> Adapter:

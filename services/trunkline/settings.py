@@ -28,6 +28,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     """What a process is started with. `nats` None: an embedded server, with its data in `data`.
 
     `prices`, by `kind/upstream`, come before the catalogue's; `price_ceiling` is what an unknown price is taken for.
+    `routing_override` is the model that the routers of this process send every request to.
     """
 
     nats: str | None = None
@@ -41,6 +42,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     prices: dict[str, Price] = field(default_factory=dict)
     price_ceiling: Price | None = None
+    routing_override: str | None = None
 
 
 _NAMES = Settings.__struct_fields__
@@ -52,6 +54,11 @@ def default_data(environ: Mapping[str, str]) -> Path:
     """Where data lies unless told otherwise: the user's own data folder, never a temporary one."""
     home = environ.get("XDG_DATA_HOME") or str(Path("~/.local/share").expanduser())
     return Path(home) / "trunkline"
+
+
+def keeps_data(settings: Settings, environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether somebody has chosen a folder for data, which a process on a bus of others then may keep something in."""
+    return settings.data != default_data(environ)
 
 
 def load(flags: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> Settings:
