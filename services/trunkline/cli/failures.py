@@ -21,6 +21,7 @@ NOT_FOUND = 3
 NOT_ALLOWED = 4
 BUDGET = 5
 UNAVAILABLE = 6
+MISMATCH = 7
 
 _EXIT = {
     "invalid_request": USAGE,

@@ -116,7 +116,7 @@ def _add_audit(verbs: Verbs) -> None:
     audit = add_group(verbs, "audit", "audit", "look at what was, from the log alone")
     text = "show the registry, the breakers, the budgets and the books of threads as they were"
     state = add_client(audit.verbs, "state", "audit:run", text)
-    state.epilog = "by TIME counts what was stored by then; routing policies will be shown when there are some"
+    state.epilog = "by TIME counts what was stored by then"
     state.add_argument(
         "--at",
         metavar="SEQ|TIME",
@@ -125,6 +125,18 @@ def _add_audit(verbs: Verbs) -> None:
     add_many(state, "--thread", "T", "the books of this thread and of no others")
     state.add_argument("--limit", metavar="N", type=int, default=100, help="at most so many threads (default 100)")
     state.add_argument("--after", metavar="ID", default="", help="only threads that follow this id")
+    text = "why a request was served as it was: the state, the candidates, the attempts, the cost"
+    explain = add_client(audit.verbs, "explain", "explain:run", text)
+    explain.epilog = "exit code 7: made again from the log, a decision of it comes out differently"
+    explain.add_argument("request", metavar="REQUEST", nargs="?", help="the request's id")
+    explain.add_argument("--event", metavar="SEQ", type=int, help="any event of it, such as its receipt: quick")
+    explain.add_argument("--thread", metavar="T", help="look in this thread only")
+    explain.add_argument("--since", metavar="TIME", help="look from RFC 3339, or 10m, 2h, 1d ago, on")
+    text = "make every recorded decision again from the log, and tell which come out differently"
+    redecide = add_client(audit.verbs, "redecide", "redecide:run", text)
+    redecide.epilog = "exit code 7: some do"
+    redecide.add_argument("--since", metavar="TIME", help="those since RFC 3339, or 10m, 2h, 1d ago")
+    redecide.add_argument("--until", metavar="SEQ|TIME", help="up to this sequence, or what was stored by then")
     text = "what a model's usage would have cost at another price, beside what was booked; changes nothing"
     rerate = add_client(audit.verbs, "rerate", "rerate:run", text)
     rerate.epilog = "orphaned attempts have no usage and are told apart; so are those whose usage is a bound"

@@ -18,14 +18,13 @@ from trunkline_events.jetstream import JetStreamLog
 from trunkline_projections.sql_view import View
 
 from trunkline import settings, telemetry
-from trunkline.cli.failures import FAILED, NOT_FOUND, UNAVAILABLE
+from trunkline.cli.failures import FAILED, MISMATCH, NOT_FOUND, UNAVAILABLE
 from trunkline.cli.output import emit, fields, say, show, table
 from trunkline.projector import OtherLog, end_of_log, outdated, standing
 from trunkline.projector.rebuild import Rebuilt, rebuild
 from trunkline.projector.store import NoReadModels, ReadModelsError, SQLiteStore, Store, store_of
 from trunkline.projector.trouble import explain, is_away
 
-MISMATCH = 7
 LOOKS = 3
 
 _COLUMNS = ("table", "rows", "position", "events behind")
