@@ -78,7 +78,7 @@ def _fields(before: Struct, after: Struct) -> dict[str, Change]:
 
 def _differing(before: Mapping[str, Any], after: Mapping[str, Any], path: str) -> dict[str, Change]:
     found: dict[str, Change] = {}
-    for name in {**before, **after}:
+    for name in {**after, **before}:
         old, new = before.get(name), after.get(name)
         place = at(path, name)
         if isinstance(old, dict | None) and isinstance(new, dict | None):

@@ -213,7 +213,7 @@ def _add_policy(verbs: Verbs) -> None:
     returning.add_argument("--force", action="store_true", help="even where it names models that have gone")
     forcing = add_client(policy.verbs, "override", "policy:run", "send every request to one model")
     forcing.add_argument("model", metavar="MODEL", nargs="?", help="an enabled model")
-    forcing.add_argument("--for", dest="duration", metavar="TIME", help="like 90s, 10m, 2h, 1d (default: until cleared)")
+    forcing.add_argument("--for", dest="duration", metavar="TIME", help="90s, 10m, 2h, 1d (default: until cleared)")
     forcing.add_argument("--clear", action="store_true", help="let the policy decide again")
     for parser in (publishing, returning, forcing):
         add_reason(parser)
