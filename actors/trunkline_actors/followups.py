@@ -11,7 +11,9 @@ would be waited for, so that nobody waits longer for a provider that isn't there
 
 from msgspec import Struct, structs
 from trunkline_events.failure import FailureClass, answer_for, retries_here, tries_another
+from trunkline_events.policy import Policy
 from trunkline_events.refusal import Refused
+from trunkline_events.thread import RouteDecided
 
 from trunkline_actors.dispatch import Outcome
 from trunkline_actors.moment import Request
@@ -74,6 +76,12 @@ def after(
     if spent or now >= request.deadline or not tries_another(failure, content_filter_goes_on):
         return Tell(course.told)
     return Another()
+
+
+def content_filter_goes_on(decided: RouteDecided, policy: Policy) -> bool:
+    """Whether a filtered attempt may go to another provider: as its rule says, where it still is one, or the policy."""
+    rule = next((one for one in policy.rules if one.name == decided.rule), None)
+    return ((rule and rule.on_content_filter) or policy.defaults.on_content_filter) == "fallback"
 
 
 def after_no_route(request: Request, course: Course, now: float, draw: float) -> Again | Tell:

@@ -255,14 +255,11 @@ class RouterActor(ServiceActor):
         """The attempt failed before its first chunk: the request one attempt on, or what the caller is told."""
         failure, now = outcome.failure or FailureClass.INTERNAL, self._runtime.clock()
         run.course = followups.failed(run.course, request, event.model, outcome, now)
-        goes_on = self._content_filter_goes_on(request)
+        goes_on = followups.content_filter_goes_on(event, self._runtime.gateway.state.routing.policy)
         followed = followups.after(failure, request, run.course, now, content_filter_goes_on=goes_on)
         if isinstance(followed, Tell):
             return followed.refused
         return with_attempt(request, run.attempt_id(request.attempt + 1), event.model, failure, event.version)
-
-    def _content_filter_goes_on(self, _request: Request) -> bool:
-        return False
 
     def _settle(self, run: Run, decided: DecidedRoute, outcome: Outcome | None) -> None:
         """Free what the attempt holds of budgets above the thread; where nobody said what it cost, find that out."""

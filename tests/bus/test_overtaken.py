@@ -137,7 +137,7 @@ async def test_a_provider_process_that_fails_is_not_taken_for_one_that_never_beg
     async def fall(*_: object) -> None:
         raise RuntimeError("the provider's own code is broken")
 
-    monkeypatch.setattr("trunkline_actors.provider.ProviderActor._settle", fall)
+    monkeypatch.setattr("trunkline_actors.attempting.Attempting._record", fall)
     answer = await ask(nats, chat_body("echo", route={"fallbacks": ["tokens"]}))
     assert answer.error["code"] == "internal"
     decided = [event for event in await events(gw) if isinstance(event.body, RouteDecided)]

@@ -99,6 +99,40 @@ async def test_what_can_not_pass_is_asked_once(gw: Gateway) -> None:
         assert chats(upstream) == 1
 
 
+@pytest.mark.parametrize("says", ["stop", "fallback"])
+async def test_what_was_filtered_goes_to_another_provider_where_the_policy_says_so(gw: Gateway, says: str) -> None:
+    await gw.policy.publish(policy={"defaults": {"on_content_filter": says}})
+    async with failing(lambda _: answer({"error": {"code": "content_filter"}}, 400)) as upstream:
+        await register(gw, upstream.url)
+        await gw.models.register(id="sister", provider="up", price=PRICE)
+        asked = gw.chat.create("m", "hi", route={"fallbacks": ["sister", "echo"]})
+        if says == "stop":
+            with pytest.raises(errors.ContentFiltered):
+                await asked
+        else:
+            assert (await asked).receipt.model == "echo"
+        assert chats(upstream) == 1
+
+
+async def test_what_is_too_long_goes_to_a_model_with_a_longer_window(gw: Gateway) -> None:
+    async with failing(lambda _: answer({"error": {"code": "context_length_exceeded"}}, 400)) as upstream:
+        await register(gw, upstream.url)
+        for name, window in {"m": 1_000, "as-short": 1_000, "longer": 2_000}.items():
+            provider = "scripted" if name == "longer" else "up"
+            change = gw.models.update if name == "m" else gw.models.register
+            await change(id=name, provider=provider, upstream="echo", context_window=window, price=PRICE)
+        done = await gw.chat.create("m", "hi", route={"fallbacks": ["as-short", "longer"]})
+        assert (done.receipt.model, chats(upstream)) == ("longer", 1)
+
+
+async def test_a_refused_key_is_not_shown_again_to_the_same_provider(gw: Gateway) -> None:
+    async with failing(lambda _: answer({"error": {"code": "invalid_api_key"}}, 401)) as upstream:
+        await register(gw, upstream.url)
+        await gw.models.register(id="sister", provider="up", price=PRICE)
+        done = await gw.chat.create("m", "hi", route={"fallbacks": ["sister", "echo"]})
+        assert (done.receipt.model, chats(upstream)) == ("echo", 1)
+
+
 @pytest.mark.parametrize("streamed", [False, True])
 async def test_an_abort_during_the_wait_is_answered_at_once(gw: Gateway, nats: Client, streamed: bool) -> None:
     async with failing(lambda _: slow_down(LONG_S)) as upstream:

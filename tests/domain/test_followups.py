@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 import pytest
-from given import NOON, a_request, chat
+from given import NOON, a_decision, a_request, chat
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Struct, structs
@@ -18,10 +18,12 @@ from trunkline_actors.followups import (
     Tell,
     after,
     after_no_route,
+    content_filter_goes_on,
     failed,
 )
 from trunkline_actors.moment import Request, with_attempt
 from trunkline_events.failure import FailureClass, retries_here, tries_another
+from trunkline_events.policy import Defaults, Policy, Rule
 
 F = FailureClass
 
@@ -104,6 +106,22 @@ def test_what_is_told_is_the_last_failure_and_all_that_was_tried() -> None:
     assert course.told is not None
     assert (course.told.code, course.told.message, course.told.retryable) == ("rate_limited", "b: no", True)
     assert course.told.metadata == {"failure": "rate_limited", "tried": ["a", "b"], "retry_after": 7.0}
+
+
+@pytest.mark.parametrize(
+    ("rule", "goes_on"), [(None, False), ("says nothing", False), ("falls back", True), ("is gone", False)]
+)
+def test_what_becomes_of_a_filtered_request_is_up_to_the_rule_that_counted(rule: str | None, goes_on: bool) -> None:
+    policy = Policy(rules=[Rule(name="says nothing"), Rule(name="falls back", on_content_filter="fallback")])
+    assert content_filter_goes_on(structs.replace(a_decision(), rule=rule), policy) is goes_on
+
+
+def test_a_rule_may_stop_what_the_policy_sends_on() -> None:
+    defaults = Defaults(on_content_filter="fallback")
+    policy = Policy(rules=[Rule(name="stops", on_content_filter="stop"), Rule(name="other")], defaults=defaults)
+    found = [content_filter_goes_on(structs.replace(a_decision(), rule=name), policy) for name in ("stops", "other")]
+    assert found == [False, True]
+    assert content_filter_goes_on(a_decision(), policy)
 
 
 # -- after a wait
