@@ -58,6 +58,8 @@ async def settings_at(runtime: Runtime, sequence: int) -> Settings:
     """What the configuration at a sequence says, 0 being none. Raises LogUnavailable."""
     configured = await runtime.configurations.at(sequence)
     routing = configured.routing
+    if routing.sequence != sequence:  # taken for empty, the next change would wipe out what it says
+        raise LogUnavailable(f"the configuration at event {sequence} can't be read by this process; upgrade it")
     return Settings(model=routing.model, parameters=configured.parameters, preferences=routing.preferences)
 
 
@@ -95,7 +97,7 @@ class Dependents:
         found: list[Dependent] = []
         places = models_of_policy(gateway.routing.policy, gateway.registry).get(model, ())
         found += [Dependent("policy", place) for place in places]
-        if gateway.routing.forced(self._runtime.clock()) == model:
+        if model in (self._runtime.forced, gateway.routing.forced(self._runtime.clock())):
             found.append(Dependent("override"))
         return found
 
@@ -164,10 +166,11 @@ def refusal(model: str, verb: str, found: list[Dependent]) -> Refused:
     threads = [one for one in found if one.kind == "thread"]
     more = len(threads) > MOST_NAMED
     named = [one for one in found if one.kind != "thread"] + threads[:MOST_NAMED]
-    text = ", ".join(map(str, named)) + (" and more threads" if more else "")
+    users = ", ".join(map(str, named)) + (" and more threads" if more else "")
+    forcing = f"`trunkline models {verb} --force`"
     return Refused(
         code="conflict",
-        message=f"model {model!r} is in use by {text}; change those first, or {verb} it with force",
+        message=f"model {model!r} is in use by {users}; change those first, or force it: {forcing}",
         param="id",
         metadata={"dependents": [{"kind": one.kind, "id": one.id} for one in named], "more_threads": more},
     )

@@ -309,7 +309,7 @@ def _shown(decided: Decided) -> dict[str, Any]:
 
 def _matches(model: Model, page: Page) -> bool:
     return (
-        (page.provider is None or model.provider == page.provider)
+        (page.provider is None or page.provider in registry.providers_of(model))
         and (page.status is None or model.status == page.status)
         and (page.capability is None or bool(model.capabilities.get(page.capability)))
         and (page.tag is None or page.tag in model.tags)
