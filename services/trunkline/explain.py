@@ -46,7 +46,7 @@ async def explain(
     attempts, refused, at = await _events_of(log, request_id, thread, since)
     if not attempts and refused is None:
         raise _not_found(f"no event of a request {request_id!r} was found; it may be of another thread, or earlier")
-    line = await _timeline(log)
+    line = await timeline(log)
     books = await _books_before(log, at, attempts)
     built = [
         Attempted(decided=decided, ended=ended, books=books[decided.sequence], gateway=line.at(_log_seq(decided)))
@@ -81,7 +81,7 @@ async def _events_of(
     return pairs, refused if refused is not None and refused.aggregate == where else None, where
 
 
-async def _timeline(log: JetStreamLog) -> Timeline:
+async def timeline(log: JetStreamLog) -> Timeline:
     line = Timeline()
     async with aclosing(log.read(scope=Scope(FOLDED))) as events:
         async for event in events:

@@ -197,6 +197,11 @@ def _add_policy(verbs: Verbs) -> None:
     publishing = add_client(policy.verbs, "publish", "policy:run", "route by this policy from now on")
     for parser in (checking, publishing):
         parser.add_argument("file", metavar="FILE", help="YAML or JSON; `-` reads it from stdin")
+    text = "try a policy on recorded requests: who would have served them, and at what cost; changes nothing"
+    trying = add_client(policy.verbs, "dry-run", "dry_run:run", text)
+    trying.add_argument("file", metavar="FILE", help="YAML or JSON; `-` reads it from stdin")
+    trying.add_argument("--last", metavar="N", type=int, default=1000, help="on the last N requests (default 1000)")
+    trying.add_argument("--since", metavar="TIME", help="on all since RFC 3339, or 10m, 2h, 1d ago")
     publishing.add_argument("--base", metavar="N", type=int, help="only if this version is in force still")
     text = "print the policy in force as YAML, to be changed and published"
     showing = add_client(policy.verbs, "get", "policy:run", text)
