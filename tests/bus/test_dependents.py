@@ -1,16 +1,20 @@
 """Models that somebody depends on: refused by name, forced on the record, and right whatever died in between."""
 
+import asyncio
 from typing import Any
 
 import pytest
+from nats.aio.msg import Msg
+from nats.js import api
 from nats.js.errors import NoKeysError
 from nats.js.kv import KeyValue
 from trunkline import errors
 from trunkline.client import Gateway
 from trunkline.host import Host
 from trunkline_actors.dependents import MOST_NAMED, SETTLED, Dependents
+from trunkline_events.connection import Connection
 from trunkline_events.registry import ModelDisabled
-from trunkline_events.subjects import DEPENDENTS_BUCKET
+from trunkline_events.subjects import DEPENDENTS_BUCKET, log_subject
 
 pytest_plugins = ["gateway"]
 
@@ -97,6 +101,32 @@ async def test_an_entry_that_is_wrong_is_kept_while_it_may_come_true_and_dropped
     await gw.models.disable(id="echo")
     with pytest.raises(NoKeysError):
         await bucket.keys()
+
+
+async def test_whatever_a_configuration_names_is_noted_before_it_is_in_the_log(
+    gw: Gateway, connection: Connection
+) -> None:
+    seen: asyncio.Queue[str] = asyncio.Queue()
+
+    async def heard(message: Msg) -> None:
+        seen.put_nowait(message.subject)
+
+    for subject in (f"$KV.{DEPENDENTS_BUCKET}.>", log_subject("thread", "t")):
+        await connection.nats.subscribe(subject, cb=heard)
+    await connection.nats.flush()
+    await gw.threads.configure(thread_id="t", model="echo")
+    async with asyncio.timeout(5):
+        assert [await seen.get(), await seen.get()] == [f"$KV.{DEPENDENTS_BUCKET}.echo.t", log_subject("thread", "t")]
+
+
+async def test_a_thread_is_not_configured_where_that_can_not_be_noted(gw: Gateway) -> None:
+    full = api.KeyValueConfig(bucket=DEPENDENTS_BUCKET, history=1, max_bytes=1)
+    await gw._connection.nats.jetstream().create_key_value(full)
+    with pytest.raises(errors.Unavailable):
+        await gw.threads.configure(thread_id="t", model="echo")
+    with pytest.raises(errors.NotFound):
+        await gw.threads.get(thread_id="t")
+    await gw.threads.configure(thread_id="t", budget={"limit_usd": "1"})  # which names no model
 
 
 async def test_an_entry_that_is_right_is_never_dropped(

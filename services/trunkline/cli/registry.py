@@ -42,9 +42,7 @@ def _code(verb: str, reply: dict[str, Any]) -> int:
         if reply["running"]:
             say(f"trunkline: its time is over, and calls still run: {reply['running']}\n  next: wait for them to end")
         else:
-            say(
-                "trunkline: its time was over before it was certain that nothing runs\n  next: give it 3 seconds or more"
-            )
+            say("trunkline: its time was over before it was certain that nothing runs\n  next: give it 3 seconds")
         return UNAVAILABLE
     if verb != "check" or reply["reachable"]:
         return 0
