@@ -13,6 +13,7 @@ from trunkline_projections.models import Registry
 from trunkline_projections.policies import Override, Routing
 
 from trunkline_actors.policy_checks import problems
+from trunkline_actors.policy_diff import diff
 from trunkline_actors.policy_warnings import models_named, warnings
 from trunkline_actors.shapes import Problem, problems_of, shown, suggestion
 
@@ -80,7 +81,7 @@ def publish(
     policy, found = check(document, standing.registry, standing.analyzers)
     if found:
         return refused(found)
-    if routing.version and policy == routing.policy:
+    if routing.version and diff(routing.policy, policy).empty:
         return None
     return PolicyPublished(version=routing.version + 1, policy=policy, reason=reason)
 
@@ -93,7 +94,7 @@ def roll_back(
     What it names may have gone since: that is refused as it is with a new one, unless forced.
     """
     routing = standing.routing
-    if earlier == routing.policy:
+    if diff(routing.policy, earlier).empty:
         return None
     found = problems(earlier, standing.registry, standing.analyzers)
     if found and not force:

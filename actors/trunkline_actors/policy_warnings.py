@@ -70,7 +70,8 @@ def _mask(when: When) -> int:
     """One bit for each condition: only a rule with fewer of them can take all that another takes."""
     bits = 0
     for number, name in enumerate(When.__struct_fields__):
-        if getattr(when, name) not in (None, [], "*"):
+        value = getattr(when, name)
+        if value not in (None, [], "*") and (name, value) != ("min_input_tokens", 0):
             bits |= 1 << number
     return bits
 
