@@ -97,8 +97,8 @@ class Degraded:
     @property
     def log_away(self) -> bool:
         """Whether the log was away when it was last asked."""
-        mode = self._modes.get(LOG_UNREACHABLE)
-        return mode is not None and mode.left is None
+        modes = (self._modes.get(LOG_UNREACHABLE), self._modes.get(REGISTRY_CACHED))
+        return any(mode is not None and mode.left is None for mode in modes)
 
     def start(self) -> None:
         """Begin to tell the log."""
@@ -125,7 +125,7 @@ class Degraded:
 
     def log_failed(self) -> None:
         """The log did not answer. While there is no connection either, that is not the log's doing."""
-        if self._connection.nats.is_connected:
+        if self._connection.nats.is_connected and REGISTRY_CACHED not in self._modes:
             self.enter(LOG_UNREACHABLE, "JetStream does not answer, or the log has no leader")
 
     def _say(self, event: GatewayFact) -> None:

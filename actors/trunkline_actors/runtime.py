@@ -5,6 +5,7 @@ import contextlib
 import itertools
 import time
 from collections.abc import Callable, Sequence
+from typing import cast
 
 import structlog
 from nats.nuid import NUID
@@ -118,6 +119,22 @@ class Runtime:
         self._pulse = asyncio.create_task(self._beat())
         self.degraded.start()
         return self
+
+    @classmethod
+    def standing_by(cls, connection: Connection, *, name: str, version: str, rates: Rates) -> "Runtime":
+        """One without a log, for actors that only read what its view is given to hold. It tells of itself all the same.
+
+        It has no claims and nothing of it is started: no request may be routed by it.
+        """
+        self = cls(connection, JetStreamLog(connection), cast("Claims", None), name=name, version=version, rates=rates)
+        self._pulse = asyncio.create_task(self._beat())
+        return self
+
+    async def stop_standing_by(self) -> None:
+        """Tell nothing more, and let go of the connection."""
+        await end_task(self._pulse)
+        await self.log.close()
+        await self.connection.close()
 
     def _read(self, event: RecordedEvent) -> None:
         # What budgets are spent on changes all the time, and nobody waits until we have read it.

@@ -96,6 +96,10 @@ class View(Generic[S]):
         await self._follower.caught_up()
         log.debug("view.ready", fold=self._fold.name, position=self._position)
 
+    def hold(self, snapshot: Snapshot, state: S) -> None:
+        """Show what a snapshot holds, without following anything."""
+        self.state, self._position = state, snapshot.position
+
     async def catch_up(self) -> None:
         """Return when `state` holds everything that was in the log when this was called: read your writes."""
         end = await self._log.end(self._scope)

@@ -8,8 +8,9 @@ from pathlib import Path
 from trunkline import __version__
 from trunkline.embedded import EmbeddedServer
 from trunkline.health.promises import promise
-from trunkline.host import ACTORS, Host
+from trunkline.host import ACTORS
 from trunkline.settings import DEFAULT_NATS_PORT, Settings
+from trunkline.standby import Serving
 
 
 def command() -> str:
@@ -34,7 +35,7 @@ def banner(
     ephemeral: bool,
     server: EmbeddedServer | None,
     url: str,
-    host: Host,
+    host: Serving,
     seconds: float,
     found: list[str],
     warning: str | None = None,

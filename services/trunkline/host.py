@@ -10,6 +10,7 @@ import structlog
 from trunkline_actors import catalogue
 from trunkline_actors.adapters import Adapter
 from trunkline_actors.adapters.factory import KINDS, build
+from trunkline_actors.advice import AdviceActor
 from trunkline_actors.budgets import BudgetsActor
 from trunkline_actors.circuits import CircuitsActor
 from trunkline_actors.degraded import ROUTING_OVERRIDE
@@ -59,6 +60,7 @@ class Host:
                 Supervised(lambda: BudgetsActor(runtime)),
                 Supervised(lambda: PolicyActor(runtime, analyzers())),
                 Supervised(lambda: MetricsActor(runtime)),
+                Supervised(lambda: AdviceActor(runtime)),
                 Supervised(lambda: CircuitsActor(runtime)),
             ]
         if "keeper" in roles:
@@ -96,18 +98,26 @@ class Host:
             await connection.close()
             raise
         host = cls(runtime, roles, only)
+        try:
+            await host._serve(forced)
+        except BaseException:
+            await host.stop()
+            raise
+        log.info("process.serving", process=name, roles=list(roles), position=host.position)
+        return host
+
+    async def _serve(self, forced: str | None) -> None:
+        runtime, roles = self.runtime, self.runtime.roles
         if forced is not None and "router" in roles:
             runtime.forced = forced
             runtime.degraded.enter(ROUTING_OVERRIDE, f"every request goes to {forced}")
         if {"router", "registry"} & set(roles):
             await runtime.board.start()
-        if host._fleet:
-            await host._fleet.start()
-        for supervised in (*host._others, *host._routers):
+        if self._fleet:
+            await self._fleet.start()
+        for supervised in (*self._others, *self._routers):
             await supervised.start()
         await runtime.beat()
-        log.info("process.serving", process=name, roles=list(roles), position=runtime.gateway.position)
-        return host
 
     async def stop(self) -> None:
         """Take nothing new, let everything end, and go."""

@@ -17,13 +17,15 @@ from trunkline_events.log import LogError
 
 from trunkline import bootstrap, client, lifecycle, telemetry
 from trunkline.banner import banner
+from trunkline.cache import RegistryCache
 from trunkline.embedded import EmbeddedServer
 from trunkline.embedded.errors import EmbeddedServerError
 from trunkline.host import ACTORS, PROJECTOR, Host, make_rates
 from trunkline.proc import age_seconds
 from trunkline.projector.child import ProjectorChild
 from trunkline.ready import ReadyFile
-from trunkline.settings import BadSettings, Settings
+from trunkline.settings import BadSettings, Settings, keeps_data
+from trunkline.standby import Serving
 from trunkline.workers import WorkerNotServing, Workers
 
 log = structlog.get_logger()
@@ -55,10 +57,16 @@ def up(settings: Settings, asked: Up) -> int:
     return lifecycle.run(lambda: _up(settings, asked))
 
 
-def run_roles(settings: Settings, roles: Sequence[str], only: frozenset[str] | None, ready_file: Path | None) -> int:
-    """Run some roles on a bus that is there already, until a signal; the exit code."""
+def run_roles(
+    settings: Settings,
+    roles: Sequence[str],
+    only: frozenset[str] | None,
+    ready_file: Path | None,
+    data: Path | None = None,
+) -> int:
+    """Run some roles on a bus that is there already, until a signal; the exit code. `data` is the registry's folder."""
     telemetry.configure(settings.log_level)
-    return lifecycle.run(lambda: _run_roles(settings, roles, only, ready_file))
+    return lifecycle.run(lambda: _run_roles(settings, roles, only, ready_file, data))
 
 
 async def _up(settings: Settings, asked: Up) -> int:
@@ -93,7 +101,11 @@ async def _up(settings: Settings, asked: Up) -> int:
 
 
 async def _run_roles(
-    settings: Settings, roles: Sequence[str], only: frozenset[str] | None, ready_file: Path | None
+    settings: Settings,
+    roles: Sequence[str],
+    only: frozenset[str] | None,
+    ready_file: Path | None,
+    data: Path | None,
 ) -> int:
     with lifecycle.stop_on_signals() as stop:
         url = settings.nats or f"nats://127.0.0.1:{settings.nats_port}"
@@ -102,7 +114,7 @@ async def _run_roles(
             async with contextlib.AsyncExitStack() as serving:
                 if actors:
                     await bootstrap.promised_log(url, settings.durability, replicas=settings.replicas)
-                    host = await _host(url, actors, settings, only)
+                    host = await _host(url, actors, settings, only, data)
                     serving.push_async_callback(host.stop)
                 failed = await serving.enter_async_context(_projector(url, settings)) if PROJECTOR in roles else None
                 ready = ReadyFile(ready_file)
@@ -172,11 +184,13 @@ async def _promised(
 
 
 @asynccontextmanager
-async def _actors(url: str, settings: Settings, asked: Up) -> AsyncIterator[tuple[Host, Workers]]:
+async def _actors(url: str, settings: Settings, asked: Up) -> AsyncIterator[tuple[Serving, Workers]]:
     """The actors in this process and the workers, all serving. The workers end first: they lean on the others."""
-    host = await _host(url, ACTORS if not settings.workers else ("registry", "keeper"), settings, None)
+    kept = not asked.ephemeral and (settings.nats is None or keeps_data(settings))
+    data = settings.data if kept else None
+    host = await _host(url, ACTORS if not settings.workers else ("registry", "keeper"), settings, None, data)
     try:
-        workers = Workers(url, settings.workers, asked.config)
+        workers = Workers(url, settings.workers, asked.config, data)
         await workers.start()
         try:
             yield host, workers
@@ -186,10 +200,25 @@ async def _actors(url: str, settings: Settings, asked: Up) -> AsyncIterator[tupl
         await host.stop()
 
 
-async def _host(url: str, roles: Sequence[str], settings: Settings, only: frozenset[str] | None) -> Host:
+async def _host(
+    url: str, roles: Sequence[str], settings: Settings, only: frozenset[str] | None, data: Path | None
+) -> Serving:
+    """Actors, with the registry kept in the folder `data`."""
+    rates = make_rates(settings.prices, settings.price_ceiling)
+
+    async def start(name: str) -> Host:
+        return await Host.start(
+            url,
+            roles,
+            only=only,
+            replicas=settings.replicas,
+            rates=rates,
+            forced=settings.routing_override,
+            name=name,
+        )
+
     try:
-        rates = make_rates(settings.prices, settings.price_ceiling)
-        return await Host.start(url, roles, only=only, replicas=settings.replicas, rates=rates)
+        return await Serving.start(url, roles, start, RegistryCache(data) if data else None)
     except (Unreachable, LogError) as error:
         raise CannotStart(str(error), UNAVAILABLE) from error
 

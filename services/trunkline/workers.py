@@ -31,15 +31,17 @@ class WorkerNotServing(Exception):
 class Workers:
     """N processes of `trunkline run router provider`. `pids` names those that serve.
 
-    They have our environment and folder, and so our settings; `config` is a file of them that only a flag named.
+    They have our environment and folder, and so our settings; `config` is a file of them that only a flag named,
+    `data` the folder in which they keep the registry.
 
     on_restart      called each time when a worker died and another one serves in its place
     """
 
-    def __init__(self, url: str, count: int, config: str | None = None) -> None:
+    def __init__(self, url: str, count: int, config: str | None = None, data: Path | None = None) -> None:
         self._command = (
             *(sys.executable, "-m", "trunkline", "run", "router", "provider", "--nats", url),
             *(() if config is None else ("--config", config)),
+            *(() if data is None else ("--data", str(data))),
         )
         self._names = [f"worker-{number}" for number in range(1, count + 1)]
         self._tasks: list[asyncio.Task[None]] = []

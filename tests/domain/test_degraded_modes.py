@@ -9,6 +9,7 @@ import pytest
 from trunkline_actors.degraded import LOG_UNREACHABLE, MOST_UNTOLD, NO_STATISTICS, ROUTING_OVERRIDE, Degraded
 from trunkline_events.connection import Connection
 from trunkline_events.envelope import NewEvent
+from trunkline_events.gateway import GatewayFact, GatewayRecovered
 from trunkline_events.log import ALL, Appended, LogUnavailable, Scope
 from trunkline_events.memory import MemoryLog
 
@@ -52,7 +53,8 @@ class Process:
                 await asyncio.sleep(0.01)
         found = [event async for event in self.log.read()]
         assert {(event.category, event.aggregate, event.actor) for event in found} <= {("gateway", "p", "p")}
-        return [(event.type, event.body.mode, event.body.since) for event in found]  # type: ignore[union-attr]
+        facts = [cast("GatewayFact", event.body) for event in found]
+        return [(event.type, fact.mode, fact.since) for event, fact in zip(found, facts, strict=True)]
 
 
 @pytest.fixture
@@ -77,7 +79,8 @@ async def test_a_mode_is_told_once_when_it_begins_and_once_when_it_ends(process:
         process.now += 1
     assert await process.events(2) == [(BEGAN, NO_STATISTICS, 1_000.0), (ENDED, NO_STATISTICS, 1_000.0)]
     ended = [event.body async for event in process.log.read()][-1]
-    assert ended.until == 1_099.0, "it ended when it was first left"  # type: ignore[union-attr]
+    assert isinstance(ended, GatewayRecovered)
+    assert ended.until == 1_099.0, "it ended when it was first left"
     assert process.modes.since == {}
     assert process.told == 2
 
@@ -106,7 +109,7 @@ async def test_what_happened_while_the_log_was_away_is_told_in_order_when_it_is_
     assert process.modes.log_away
     process.now = 1_001.0
     process.modes.enter(NO_STATISTICS)
-    process.log.away = False
+    process.log.away = False  # and now
     told = await process.events(3)
     assert told == [
         (BEGAN, LOG_UNREACHABLE, 1_000.0),
@@ -121,7 +124,7 @@ async def test_a_log_that_goes_again_at_once_is_found_back_again(process: Proces
     await process.events(1)
     process.log.away = True
     process.modes.log_failed()
-    assert process.modes.log_away
+    assert LOG_UNREACHABLE in process.modes.since
     process.log.away = False
     async with asyncio.timeout(10):
         while process.modes.log_away:  # noqa: ASYNC110 - a task beside finds it

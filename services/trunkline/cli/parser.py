@@ -77,7 +77,11 @@ def _add_run(verbs: Verbs) -> None:
     run = add_verb(verbs, "run", "serve:run_roles", "run some roles on a bus that is there already, until Ctrl-C")
     run.add_argument("roles", metavar="ROLE", nargs="+", help="registry, router, provider, keeper, projector")
     run.add_argument("--nats", metavar="URL", help="the bus")
-    run.add_argument("--data", metavar="DIR", help="where the projector keeps its tables")
+    run.add_argument(
+        "--data",
+        metavar="DIR",
+        help="where the registry is kept for a start without the log, and the projector's tables",
+    )
     add_many(run, "--provider", "ID", "serve this provider instance only (default: every one, later ones too)")
     _serving(run)
 

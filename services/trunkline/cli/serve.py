@@ -25,7 +25,9 @@ def run_roles(args: argparse.Namespace) -> int:
     if args.provider and "provider" not in args.roles:
         raise UsageError("--provider says what the role provider serves; name that role too")
     only = frozenset(args.provider) if args.provider else None
-    return up.run_roles(settings.load(vars(args)), list(dict.fromkeys(args.roles)), only, args.ready_file)
+    chosen = settings.load(vars(args))
+    data = chosen.data if args.data is not None or settings.keeps_data(chosen) else None
+    return up.run_roles(chosen, list(dict.fromkeys(args.roles)), only, args.ready_file, data)
 
 
 def run_bench(args: argparse.Namespace) -> int:

@@ -19,6 +19,7 @@ from trunkline_events.times import parse_time
 from trunkline.health.check import Check
 from trunkline.health.circuits import circuit_checks
 from trunkline.health.durability import durability_checks
+from trunkline.health.modes import mode_checks
 
 __all__ = ["Check", "bus_checks", "differences", "services"]
 
@@ -30,6 +31,7 @@ EVERY_ROLE = {
     "trunkline-threads": "registry",
     "trunkline-policy": "registry",
     "trunkline-circuits": "registry",
+    "trunkline-routing": "registry",
     "trunkline-router": "router",
     "trunkline-keeper": "keeper",
     "trunkline-provider": "provider",
@@ -60,10 +62,10 @@ async def bus_checks(url: str) -> list[Check]:
             Check("bus", "ok", f"connected to {without_password(connection.nats.connected_url.netloc)}"),
             _server(connection),
         ]
-        checks += await _log(connection)
-        checks += await _actors(connection)
+        seen, modes = await asyncio.gather(_log(connection), mode_checks(connection))
+        checks += [*seen, *await _actors(connection)]
         checks += await circuit_checks(connection)
-        return [*checks, await _speed(connection)]
+        return [*checks, *modes, await _speed(connection)]
     finally:
         await connection.close()
 
