@@ -31,6 +31,8 @@ log = structlog.get_logger()
 
 MOST_NAMED = 20
 """Threads that a refusal names; that there are more is said, not how many."""
+MOST_CHECKED = 20_000
+"""Entries that one refusal looks at: some four seconds."""
 AT_ONCE = 16
 SETTLED = 600.0
 """Seconds after which what an entry was written for is in the log or never will be, clocks that differ included."""
@@ -85,11 +87,15 @@ class Dependents:
         """Why a model can't be disabled, retired or removed just so: who depends on it. Raises LogUnavailable."""
         found = self._routing(model)
         # Workflows name models too: those that run are asked for here once there are any.
-        async with aclosing(self._threads(model)) as threads:
-            async for thread in threads:
-                found.append(Dependent("thread", thread))
-                if sum(one.kind == "thread" for one in found) > MOST_NAMED:
+        routing, asked = len(found), 0
+        async with aclosing(self._threads(model)) as batches:
+            async for threads in batches:
+                found += [Dependent("thread", thread) for thread in threads]
+                asked += AT_ONCE
+                if len(found) - routing > MOST_NAMED or asked >= MOST_CHECKED:
                     break
+        if not found and asked >= MOST_CHECKED:
+            return _too_many(model, verb)
         return refusal(model, verb, found) if found else None
 
     def _routing(self, model: str) -> list[Dependent]:
@@ -101,18 +107,17 @@ class Dependents:
             found.append(Dependent("override"))
         return found
 
-    async def _threads(self, model: str) -> AsyncGenerator[str, None]:
-        """The threads whose configuration names a model, in the order in which they were configured."""
+    async def _threads(self, model: str) -> AsyncGenerator[list[str], None]:
+        """The threads whose configuration names a model, in the order in which they were noted: a few entries' each."""
         entries: list[KeyValue.Entry] = []
         async with aclosing(self._entries(model)) as noted:
             async for entry in noted:
                 entries.append(entry)
                 if len(entries) == AT_ONCE:
-                    for thread in await self._checked(model, entries):
-                        yield thread
+                    yield await self._checked(model, entries)
                     entries = []
-        for thread in await self._checked(model, entries):
-            yield thread
+        if entries:
+            yield await self._checked(model, entries)
 
     async def _entries(self, model: str) -> AsyncGenerator[KeyValue.Entry, None]:
         try:
@@ -159,6 +164,13 @@ class Dependents:
             except _TROUBLE as error:
                 raise LogUnavailable("the index of threads by model could not be opened") from error
         return self._bucket
+
+
+def _too_many(model: str, verb: str) -> Refused:
+    """Those that were looked at name it no more, and are forgotten as they get old: so asking again helps."""
+    text = f"more than {MOST_CHECKED:,} threads named model {model!r} at some time, too many to ask each at once"
+    advice = f"ask again in ten minutes, or force it: `trunkline models {verb} --force`"
+    return Refused(code="unavailable", message=f"{text}; {advice}")
 
 
 def refusal(model: str, verb: str, found: list[Dependent]) -> Refused:

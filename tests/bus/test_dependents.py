@@ -11,6 +11,7 @@ from nats.js.kv import KeyValue
 from trunkline import errors
 from trunkline.client import Gateway
 from trunkline.host import Host
+from trunkline_actors import dependents
 from trunkline_actors.dependents import MOST_NAMED, SETTLED, Dependents
 from trunkline_events.connection import Connection
 from trunkline_events.registry import ModelDisabled
@@ -143,6 +144,17 @@ async def test_a_configuration_that_is_refused_makes_nobody_depend(gw: Gateway) 
     with pytest.raises(errors.InvalidRequest):
         await gw.threads.configure(thread_id="t", model="echo", budget={"limit_usd": "much"})
     await gw.models.disable(id="echo")
+
+
+async def test_no_more_threads_are_asked_than_can_be_in_time(
+    gw: Gateway, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dependents, "MOST_CHECKED", dependents.AT_ONCE)
+    index = Dependents(host.runtime)
+    await asyncio.gather(*(index.note(f"t{number}", ["echo"]) for number in range(dependents.AT_ONCE)))
+    with pytest.raises(errors.Unavailable, match="too many to ask each"):
+        await gw.models.disable(id="echo")
+    assert await index.problem("tokens", "disable") is None
 
 
 # -- the policy
