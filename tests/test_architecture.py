@@ -55,6 +55,7 @@ SHELLS = {
         *("escrow", "scopes", "recalls", "parked", "parking", "budgets"),  # money above threads, and waiting for it
         *("provider", "attempting", "running", "answers", "stalls", "adapters", "fleet"),  # running an attempt
         *("breaker", "meter", "board", "configurations", "analyzers", "preparing"),  # what routing decides from
+        *("present", "advice"),
         *("registrar", "readers", "threads", "circuits", "keeper", "lease", "dependents", "draining", "policymaker"),
         *("bucket", "claims", "ledger", "snapshots", "minutes", "metrics"),  # what a process remembers, and keeps in the bus
     },

@@ -20,6 +20,7 @@ from trunkline_actors.moment import Moment, Request, served, with_id, with_token
 from trunkline_actors.money import Exceeded, Underfunded, Waiting, exceeded
 from trunkline_actors.parked import thread_of
 from trunkline_actors.preparing import Prepared, Preparing
+from trunkline_actors.present import moment_of
 from trunkline_actors.purse import hold_of
 from trunkline_actors.routing import Reconfigured
 from trunkline_actors.runtime import Runtime
@@ -199,18 +200,8 @@ class Decider:
         return answers.get(event.budget) or Refused(code=event.code, message=event.message)
 
     def _moment(self, now: float, draw: float) -> Moment:
-        runtime, view = self._runtime, self._runtime.gateway
-        return Moment(
-            gateway=view.state,
-            rates=runtime.rates.at(view.state.registry, now),
-            log_seq=view.position,
-            now=now,
-            draw=draw,
-            measured=runtime.board.measured(),
-            busy=self._courier.busy,
-            forced=runtime.forced,
-            turn=self._turn,
-            shortlists=self._shortlists,
+        return moment_of(
+            self._runtime, now, draw, shortlists=self._shortlists, busy=self._courier.busy, turn=self._turn
         )
 
 

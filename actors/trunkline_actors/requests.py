@@ -203,6 +203,11 @@ def _chat_problem(chat: _Chat, max_tokens: int | None) -> Refused | None:
 def _common_problem(model: str, route: Route) -> Refused | None:
     if problem := id_problem(model):
         return _invalid(f"model: {problem}", "model")
+    return route_problem(route)
+
+
+def route_problem(route: Route) -> Refused | None:
+    """What makes no sense in the extension `route`."""
     if not 1 <= route.attempts <= MAX_ATTEMPTS:
         return _invalid(f"route.attempts must be from 1 to {MAX_ATTEMPTS}", "route.attempts")
     if not 1 <= route.deadline_ms <= 3_600_000:

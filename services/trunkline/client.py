@@ -63,6 +63,7 @@ class Gateway:
         self.threads = Commands(self, subjects.THREADS)
         self.budgets = Commands(self, subjects.BUDGETS)
         self.policy = Commands(self, subjects.POLICY)
+        self.routing = Commands(self, subjects.ROUTING)
         self.circuits = Commands(self, subjects.CIRCUITS)
 
     async def command(

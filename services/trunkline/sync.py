@@ -135,6 +135,7 @@ class Gateway:
         self.threads = Commands(loop, gateway.threads)
         self.budgets = Commands(loop, gateway.budgets)
         self.policy = Commands(loop, gateway.policy)
+        self.routing = Commands(loop, gateway.routing)
         self.circuits = Commands(loop, gateway.circuits)
 
     def command(
