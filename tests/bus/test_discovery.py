@@ -16,8 +16,9 @@ pytest_plugins = ["gateway"]
 
 SEMVER = re.compile(r"\d+\.\d+\.\d+(?:-[\w.-]+)?(?:\+[\w.-]+)?")
 NAME = re.compile(r"[A-Za-z0-9_-]+")
-# Two hosts: each a router and a provider; one of them registry, threads, budgets and keeper too.
-SERVICES = 2 * 2 + 4
+# Two hosts: each a router and a provider; one of them also registry, threads, budgets, policy, metrics, routing,
+# circuits and keeper.
+SERVICES = 2 * 2 + 8
 
 
 @pytest.fixture
