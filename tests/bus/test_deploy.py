@@ -13,6 +13,7 @@ import pytest
 import trunkline
 from embedded_kit import eventually
 from nats.aio.client import Client
+from trunkline import errors
 from trunkline.embedded.config import find_binary, pick_port
 from trunkline.health.bus import bus_checks
 from trunkline.host import ROLES, Host
@@ -75,6 +76,21 @@ async def test_money_is_leased_and_waited_for_with_these_permissions(address: st
             await gw.budgets.set(scope="gateway", budget={"limit_usd": "1"})
             chats = (gw.chat.create("echo", "hello", thread="t", max_tokens=20_000) for _ in range(8))
             assert [answer.text for answer in await asyncio.gather(*chats)] == ["hello"] * 8
+    finally:
+        await host.stop()
+
+
+async def test_who_depends_on_a_model_is_found_with_these_permissions(address: str) -> None:
+    host = await Host.start(f"nats://actor:a@{address}", ROLES)
+    try:
+        async with trunkline.connect(f"nats://client:c@{address}") as gw:
+            await gw.providers.register(id="scripted", kind="scripted")
+            await gw.models.register(id="echo", provider="scripted")
+            await gw.threads.configure(thread_id="t", model="echo")
+            with pytest.raises(errors.Conflict, match="thread 't'"):
+                await gw.models.disable(id="echo")
+            await gw.threads.configure(thread_id="t", model=None)
+            await gw.models.disable(id="echo")
     finally:
         await host.stop()
 
