@@ -2,7 +2,7 @@
 
 from msgspec import Struct, structs
 from trunkline_events.circuit import CallFailed, Closed, Opened, ProbeStarted, Recovered, Reset
-from trunkline_events.failure import FailureClass
+from trunkline_events.failure import FailureClass, trips_breaker
 from trunkline_events.refusal import Refused
 from trunkline_events.registry import Provider
 from trunkline_events.times import format_time
@@ -13,9 +13,6 @@ PROBED = "its circuit is being probed"
 
 PROBE_GRACE = 5.0
 """Seconds that a probe has beyond what its call can last: for it to begin, and for its end to be told."""
-
-COUNTING = frozenset({FailureClass.OVERLOADED, FailureClass.UNAVAILABLE, FailureClass.CONNECTION, FailureClass.TIMEOUT})
-"""Failures that say something of the provider's health. All else is about the request, the key, or ourselves."""
 
 _ANSWERED = frozenset(
     {
@@ -51,7 +48,7 @@ def tallied(tally: Tally, failure: FailureClass | None) -> Tally:
     """The tally with one more end: a success where `failure` is None; a failure that doesn't count changes nothing."""
     if failure is None:
         return structs.replace(tally, healed=True, run=0)
-    if failure not in COUNTING:
+    if not trips_breaker(failure):
         return tally
     run = tally.run + 1
     if tally.healed:
@@ -68,7 +65,7 @@ def matters(circuit: Circuit, failure: FailureClass | None, *, pending: bool) ->
         return False
     if failure is None:
         return pending or circuit.failures > 0
-    return failure in COUNTING
+    return trips_breaker(failure)
 
 
 def called(circuit: Circuit, tally: Tally, provider: Provider, now: float) -> CallFailed | Opened | Recovered | None:
@@ -108,6 +105,8 @@ def probe(
         return ProbeStarted(provider=provider.id, attempt_id=attempt_id, until=circuit.probe_until or 0.0)
     if offers(circuit, now) is not None:
         return Refused(code="unavailable", message=kept_out(circuit, provider.id))
+    if now >= deadline:  # its call would last no time and say nothing of the provider
+        return Refused(code="unavailable", message=f"no time is left to probe the open circuit of {provider.id!r}")
     until = min(now + provider.timeout_s, deadline) + PROBE_GRACE
     return ProbeStarted(provider=provider.id, attempt_id=attempt_id, until=until)
 
@@ -131,7 +130,7 @@ def probed(
         return None
     if failure is None or failure in _ANSWERED:
         return Closed(provider=provider.id)
-    return _opened(provider, circuit.failures + 1, now) if failure in COUNTING else None
+    return _opened(provider, circuit.failures + 1, now) if trips_breaker(failure) else None
 
 
 def reset(circuit: Circuit, provider: str, reason: str | None) -> Reset | None:

@@ -47,6 +47,8 @@ def _after(circuit: Circuit, fact: CircuitFact) -> Circuit:
         case Opened(failures=failures, opened_at=opened_at, retry_at=retry_at):
             return Circuit(state="open", failures=failures, opened_at=opened_at, retry_at=retry_at)
         case ProbeStarted(until=until, attempt_id=attempt_id):
+            if circuit.state == "closed":  # the provider was removed meanwhile, and its id given to another
+                return circuit
             return structs.replace(circuit, state="half-open", probe_until=until, probe=attempt_id)
         case Recovered() | Closed() | Reset():
             return CLOSED

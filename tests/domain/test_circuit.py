@@ -5,7 +5,6 @@ from typing import Any
 import pytest
 from given import NOON, a_provider
 from trunkline_actors.circuit import (
-    COUNTING,
     NOTHING,
     OPEN,
     PROBE_GRACE,
@@ -39,6 +38,7 @@ ANSWERED = {
     FailureClass.CONTENT_FILTER,
     FailureClass.MODEL_NOT_FOUND,
 }
+COUNTING = {FailureClass.OVERLOADED, FailureClass.UNAVAILABLE, FailureClass.CONNECTION, FailureClass.TIMEOUT}
 SILENT = {FailureClass.BUDGET, FailureClass.ABORTED, FailureClass.INTERNAL}
 
 
@@ -96,10 +96,6 @@ def test_ended_calls_come_to_one_event(before: int, outcomes: Any, event: object
 def test_calls_that_began_before_the_circuit_opened_change_nothing(circuit: Circuit, outcome: Any) -> None:
     assert called(circuit, ends(outcome, outcome, outcome), PROVIDER, NOON) is None
     assert not matters(circuit, outcome, pending=True)
-
-
-def test_the_classes_that_count_are_those_that_say_a_provider_is_unwell() -> None:
-    assert {"overloaded", "unavailable", "connection", "timeout"} == COUNTING
 
 
 @pytest.mark.parametrize("failure", sorted(ANSWERED | SILENT))
@@ -165,6 +161,10 @@ def test_nobody_probes_before_it_is_time() -> None:
     assert refused.code == "unavailable"
 
 
+def test_a_request_without_time_probes_nothing() -> None:
+    assert isinstance(ask(BROKEN, deadline=NOON), Refused)
+
+
 def test_nobody_probes_while_another_does() -> None:
     assert isinstance(ask(HALF), Refused)
 
@@ -204,6 +204,11 @@ def test_every_class_of_failure_has_its_place() -> None:
 @pytest.mark.parametrize("failure", [None, DOWN])
 def test_only_the_probe_that_runs_decides(circuit: Circuit, attempt: str, failure: FailureClass | None) -> None:
     assert probed(circuit, PROVIDER, attempt, failure, NOON) is None
+
+
+def test_a_probe_that_raced_with_the_removal_of_its_provider_is_none_of_the_next_one() -> None:
+    event = ProbeStarted(provider="p", attempt_id="r-1", until=NOON)
+    assert evolve({}, event, 9)["p"] == Circuit(sequence=9)
 
 
 # -- by hand
