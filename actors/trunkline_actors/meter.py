@@ -1,10 +1,12 @@
 """What the calls of this process's providers took and cost, told to all routers and kept by the minute."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Iterable
 from typing import Any
 
+import nats.errors
 import structlog
 from trunkline_events.failure import FailureClass
 from trunkline_events.subjects import STATISTICS, STATISTICS_WANTED
@@ -93,8 +95,9 @@ class Meter:
     async def stop(self) -> None:
         """Tell what is left to tell, and keep the minute that runs."""
         await end_task(self._task)
-        if self._subscription is not None and not self._bus.nats.is_closed:
-            await self._subscription.unsubscribe()
+        if self._subscription is not None:
+            with contextlib.suppress(nats.errors.Error):
+                await self._subscription.unsubscribe()
         await self._tell()
 
     def call(self, provider: str, model: str, version: str) -> MeteredCall:

@@ -97,7 +97,7 @@ class Minutes:
         running = self._clock() // MINUTE
         self._make_room()
         for minute in sorted(self._waiting):
-            if self._bucket is None or (minute >= running and not everything):
+            if self._bucket is None or not self._bus.nats.is_connected or (minute >= running and not everything):
                 return
             models = self._waiting.pop(minute)
             self._running = max(self._running, minute + (not everything))
