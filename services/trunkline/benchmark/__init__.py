@@ -8,7 +8,7 @@ import signal
 from collections.abc import Awaitable, Callable, Sequence
 
 from trunkline import lifecycle, telemetry
-from trunkline.benchmark import chats, failover, log, money, readmodels
+from trunkline.benchmark import chats, failover, log, money, readmodels, routing
 from trunkline.benchmark.table import Bench
 
 EVENTS = 1_000_000
@@ -20,6 +20,7 @@ PARTS: dict[str, Callable[[Bench, int], Awaitable[None]]] = {
     "money": money.run,
     "log": log.run,
     "readmodels": readmodels.run,
+    "routing": lambda bench, _events: routing.run(bench),
 }
 
 
