@@ -125,12 +125,8 @@ class PolicyActor(ChangeActor):
         key = key_id(delivery.header(headers.KEY) or "")
         event_id = f"{delivery.subject}/{headers.encode_value(request_id)}"
         history = await desk.history()
-        if history.unreadable is not None:
-            return Refused(
-                code="unavailable",
-                message=f"event {history.unreadable} about the policy is of a newer version than this process, which "
-                "can't tell what is in force; upgrade it, or ask a newer one",
-            )
+        if problem := _too_old(history):
+            return problem
         command: Command[Standing] = Command(
             category="policy",
             aggregate=ROUTING,
@@ -187,6 +183,8 @@ class PolicyActor(ChangeActor):
 
     async def _get(self, given: Get, delivery: Delivery) -> Reply:
         history = await self._desk.history()
+        if given.version is None and (problem := _too_old(history)):
+            return problem
         number = history.routing.version if given.version is None else given.version
         found = await self._version(history, number, "version")
         if isinstance(found, Refused):
@@ -260,6 +258,17 @@ class PolicyActor(ChangeActor):
         assert recorded is not None
         assert isinstance(recorded.body, PolicyPublished | PolicyRolledBack)
         return recorded.body.policy, version
+
+
+def _too_old(history: History) -> Refused | None:
+    """Why this process can't tell what is in force."""
+    if history.unreadable is None:
+        return None
+    return Refused(
+        code="unavailable",
+        message=f"event {history.unreadable} about the policy is of a newer version than this process, which "
+        "can't tell what is in force; upgrade it, or ask a newer one",
+    )
 
 
 def _shown(version: Version) -> dict[str, Any]:

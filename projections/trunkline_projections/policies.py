@@ -1,6 +1,6 @@
 """The routing policy in force, what an operator forces instead, and all policies there were."""
 
-from typing import Literal, assert_never
+from typing import Literal, assert_never, cast
 
 from msgspec import Struct, structs
 from trunkline_events.envelope import RecordedEvent, Unknown
@@ -87,10 +87,10 @@ class History:
         body = event.body
         if isinstance(body, Unknown):
             self.unreadable = event.sequence
-        elif isinstance(body, PolicyPublished | PolicyRolledBack | OverrideSet | OverrideCleared):
-            self.routing = evolve(self.routing, body, event.sequence)
-            if isinstance(body, PolicyPublished | PolicyRolledBack):
-                self.versions[body.version] = _version(body, event)
+            return
+        self.routing = evolve(self.routing, cast("PolicyFact", body), event.sequence)
+        if isinstance(body, PolicyPublished | PolicyRolledBack):
+            self.versions[body.version] = _version(body, event)
 
 
 def _version(body: PolicyPublished | PolicyRolledBack, event: RecordedEvent) -> Version:

@@ -60,7 +60,8 @@ async def test_a_policy_is_published_under_the_next_number_and_shown_as_it_was_g
 
 
 async def test_a_version_that_was_never_published_is_not_found(gw: Gateway) -> None:
-    for ask_for in (gw.policy.get(version=1), gw.policy.rollback(to=7), gw.policy.diff(to=3)):
+    from_none = gw.policy.diff(**{"from": 5, "to": 0})
+    for ask_for in (gw.policy.get(version=1), gw.policy.rollback(to=7), gw.policy.diff(to=3), from_none):
         with pytest.raises(errors.NotFound, match="policy history"):
             await ask_for
 
@@ -235,6 +236,22 @@ async def test_an_override_that_can_not_be_is_refused(
     await gw.models.disable(id="slow")
     with pytest.raises(kind, match=told):
         await gw.policy.override(**arguments)
+
+
+async def test_a_process_that_is_too_old_for_the_policy_in_force_changes_nothing(
+    gw: Gateway, nats: Client, log: JetStreamLog
+) -> None:
+    await gw.policy.publish(policy=FIRST)
+    newer = {headers.MSG_ID: "n", headers.TYPE: "policy.published.v1", headers.TIME: "2026-11-28T12:00:00.000000Z"}
+    body = b'{"type": "policy.published.v1", "version": 2, "policy": {"rules": [{"name": "a", "mood": "good"}]}}'
+    await nats.jetstream().publish(
+        "trunkline.log.policy.routing", body, headers={**newer, headers.ACTOR: "a newer one"}
+    )
+    for asked in (gw.policy.publish(policy=SECOND), gw.policy.override(model=None), gw.policy.get()):
+        with pytest.raises(errors.Unavailable, match="of a newer version than this process"):
+            await asked
+    assert (await gw.policy.get(version=1))["policy"] == FIRST
+    assert len(await published(log)) == 2
 
 
 async def test_every_process_has_read_a_change_before_it_is_answered(gw: Gateway, host: Host, other: Host) -> None:

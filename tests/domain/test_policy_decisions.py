@@ -155,6 +155,12 @@ def test_an_empty_policy_is_something_new_where_none_was_published() -> None:
     assert policies.publish(standing(), {}, 0, None) == PolicyPublished(version=1, policy=Policy())
 
 
+def test_a_bad_policy_is_refused() -> None:
+    refusal = policies.publish(standing(), {"rules": 1}, None, None)
+    assert isinstance(refusal, Refused)
+    assert (refusal.code, refusal.param) == ("invalid_request", "rules")
+
+
 def test_what_says_the_same_in_other_words_is_in_force_already() -> None:
     one, other = {"rules": [{"name": "a"}]}, {"rules": [{"name": "a", "require": {"capabilities": {}}, "when": {}}]}
     assert policies.publish(standing(at_version(4, one)), other, None, None) is None
