@@ -85,6 +85,7 @@ def test_a_model_that_is_registered_already_is_a_conflict() -> None:
     [
         ({"id": ""}, "id", "empty"),
         ({"id": "-"}, "id", "no thread"),
+        ({"id": "auto"}, "id", "lets the gateway choose"),
         ({"provider": "q"}, "provider", "'q' is not registered"),
         ({"capabilities": {"reasoning": 1.1}}, "capabilities", "from 0 to 1"),
         ({"capabilities": {"reasoning": -0.1}}, "capabilities", "from 0 to 1"),
@@ -136,6 +137,7 @@ def test_an_update_can_take_a_value_away() -> None:
         ({"max_output": "many"}, None, "max_output"),
         ({"price": {"input": "1"}}, None, "output"),
         ({"upstream": ""}, "upstream", "must name"),
+        ({"version": ""}, "version", "must not be empty"),
         ({"provider": "q"}, "provider", "register it first"),
         ({"capabilities": [[]]}, None, ""),
         ({"tags": {1: object()}}, None, ""),
@@ -211,6 +213,7 @@ NONSENSE: list[tuple[dict[str, Any], str, str]] = [
     ({"secret": "sk-123"}, "secret", "never the key itself"),
     ({"timeout_s": 0.0}, "timeout_s", "more than 0"),
     ({"max_concurrency": 0}, "max_concurrency", "at least 1"),
+    ({"breaker_failures": 0}, "breaker_failures", "at least 1"),
     ({"headers": {"Authorization": "Bearer x"}}, "headers", "`secret`"),
     ({"headers": {"x-API-key": "x"}}, "headers", "`secret`"),
     ({"headers": {"Cookie": "x"}}, "headers", "`secret`"),

@@ -40,7 +40,7 @@ pytest_plugins = ["gateway", "console"]
         (["threads", "configure", "t", "--window", "year"], "invalid choice: 'year'"),
         (["events", "tail", "--from", "1", "--since", "1h"], "not allowed with"),
         (["events", "tail", "--until", "1"], "unrecognized arguments"),
-        (["events", "replay", "--category", "modle"], "there are model, provider, thread, budget, circuit"),
+        (["events", "replay", "--category", "modle"], "there are model, provider, policy, thread, budget, circuit"),
         (["events", "replay", "--since", "2026-11-20"], "'2026-11-20' is no time"),
         (["events", "replay", "--until", "soon"], "'soon' is no time"),
         (["run", "provder"], f"'provder' is not a role; there are {', '.join(ROLES)}"),
