@@ -106,7 +106,9 @@ def make(given: Given, gateway: Gateway) -> Plan:
     minimum = rule.min_match if rule and rule.min_match is not None else defaults.min_match
     return Plan(
         stages=tuple(stage for stage in stages if stage.names is None or stage.names),
-        needs=_needs(asked, [route, prefers], requires, max(minimum or 0.0, route.min_match or 0.0)),
+        needs=_needs(
+            asked, [route, prefers], requires, max(minimum or 0.0, route.min_match or prefers.min_match or 0.0)
+        ),
         fallbacks=() if override is not None else tuple(fallbacks),
         guessed=guessed if asked.model == AUTO else (),
         max_cost_nanos=_least_cost(given.parsed, prefers, requires),
