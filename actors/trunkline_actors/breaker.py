@@ -186,7 +186,7 @@ class Breaker:
     def _tell(self, done: Decided | Refused | None) -> None:
         if isinstance(done, Decided) and isinstance(done.event, Opened | Closed):
             log.warning(
-                "breaker.changed", provider=self._provider.id, event=type(done.event).__name__, sequence=done.sequence
+                "breaker.changed", provider=self._provider.id, change=type(done.event).__name__, sequence=done.sequence
             )
 
 

@@ -6,7 +6,7 @@ from given import NOON, a_provider
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from trunkline_actors.circuit import NOTHING, Tally, called, matters, offers, probe, probed, reset, tallied
+from trunkline_actors.circuit import NOTHING, Tally, called, matters, probe, probed, reset, tallied
 from trunkline_events.circuit import CallFailed, CircuitFact, Closed, Opened, ProbeStarted, Recovered
 from trunkline_events.failure import FailureClass, trips_breaker
 from trunkline_events.refusal import Refused
@@ -113,7 +113,7 @@ class Breakers(RuleBasedStateMachine):
             facts = [fact for _, fact in self.log[: self.seen[replica]] if not isinstance(fact, CallFailed | Recovered)]
             assert not facts or not isinstance(facts[-1], Opened), "nobody calls while it is open"
             self.calls.append(Call(replica, attempt, probes=False))
-        elif offers(circuit, self.now) is None:
+        else:  # also where it is not time yet: what lands later was decided then
             self.ops.append(Op(replica, circuit.sequence, attempt, self.now + deadline))
 
     @precondition(lambda self: self.calls)
