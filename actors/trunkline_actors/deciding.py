@@ -183,9 +183,16 @@ class Decider:
             run.base += 1
             return await self._once(run, with_id(request, run.attempt_id(request.attempt)), {})
         serves = served(moment.gateway.registry.models[event.model], request, moment)
+        self._tell_of_statistics(event)
         run.attempt_ids.append(event.attempt_id)
         self._runtime.held.add(event.attempt_id)
         return DecidedRoute(event, sequence, serves.upstream, moment.rates[serves.name])
+
+    def _tell_of_statistics(self, event: RouteDecided) -> None:
+        if event.basis.blind:
+            self._runtime.degraded.enter("no-statistics", "models take turns")
+        elif event.stats:
+            self._runtime.degraded.leave("no-statistics")
 
     async def _withdraw(self, run: Run, event: RouteDecided) -> None:
         ended_by_others = await self._courier.withdraw_uncertain(run, event)

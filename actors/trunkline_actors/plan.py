@@ -70,7 +70,6 @@ class Plan(Struct, frozen=True, kw_only=True):
     override: str | None = None
     rule: str | None = None
     percentile: int = 50
-    content_filter_goes_on: bool = False
     clamp: bool | None = None
 
 
@@ -115,7 +114,6 @@ def make(given: Given, gateway: Gateway) -> Plan:
         override=override,
         rule=rule.name if rule else None,
         percentile=defaults.percentile,
-        content_filter_goes_on=((rule and rule.on_content_filter) or defaults.on_content_filter) == "fallback",
         clamp=route.clamp if route.clamp is not None else prefers.clamp,
     )
 

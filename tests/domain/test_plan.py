@@ -138,17 +138,6 @@ def test_a_hint_asks_for_capabilities_only_where_the_choice_is_ours() -> None:
 
 
 @pytest.mark.parametrize(
-    ("rule", "default", "goes_on"),
-    [(None, "stop", False), (None, "fallback", True), ("stop", "fallback", False), ("fallback", "stop", True)],
-)
-def test_whether_a_filtered_request_goes_on_is_for_the_rule_to_say_then_for_the_policy(
-    rule: Any, default: Any, goes_on: bool
-) -> None:
-    policy = Policy(rules=[Rule(name="r", on_content_filter=rule)], defaults=Defaults(on_content_filter=default))
-    assert make(chat("a"), policy).content_filter_goes_on is goes_on
-
-
-@pytest.mark.parametrize(
     ("when", "fitting"),
     [
         ({}, True),
