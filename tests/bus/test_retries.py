@@ -11,6 +11,7 @@ from nats.aio.client import Client
 from trunkline import errors
 from trunkline.client import Gateway
 from trunkline.host import Host
+from trunkline_actors.router import RouterActor
 from trunkline_events import headers
 from trunkline_events.subjects import PARKED_STREAM
 from trunkline_events.thread import AttemptFailed, RouteDecided, UsageRecorded
@@ -45,6 +46,15 @@ async def until_failed(gateway: Gateway, thread: str) -> None:
         async for event in gateway.events("thread", id=thread, since=0):
             if isinstance(event.body, AttemptFailed):
                 return
+
+
+async def until_resting(host: Host) -> None:
+    """Return when a request waits in this process before it is tried again."""
+    router = host._routers[0].actor
+    assert isinstance(router, RouterActor)
+    async with asyncio.timeout(5):
+        while not router._resting._resting:  # noqa: ASYNC110 - it tells nobody
+            await asyncio.sleep(0.005)
 
 
 async def test_a_retry_after_is_honoured_and_then_the_same_upstream_serves(gw: Gateway) -> None:
@@ -134,12 +144,14 @@ async def test_a_refused_key_is_not_shown_again_to_the_same_provider(gw: Gateway
 
 
 @pytest.mark.parametrize("streamed", [False, True])
-async def test_an_abort_during_the_wait_is_answered_at_once(gw: Gateway, nats: Client, streamed: bool) -> None:
+async def test_an_abort_during_the_wait_is_answered_at_once(
+    gw: Gateway, nats: Client, host: Host, streamed: bool
+) -> None:
     async with failing(lambda _: slow_down(LONG_S)) as upstream:
         await register(gw, upstream.url)
         fields = {headers.THREAD: "t", headers.REQUEST: "r"}
         async with calling(nats, chat_body("m", stream=streamed), fields) as call:
-            await until_failed(gw, "t")
+            await until_resting(host)
             await gw.chat.abort("r")
             assert (await call.next(within=LONG_S / 3)).error["code"] == "aborted"
             if streamed:
@@ -155,7 +167,7 @@ async def test_a_process_that_stops_answers_those_who_wait(gw: Gateway, nats: Cl
     async with failing(lambda _: slow_down(LONG_S)) as upstream:
         await register(gw, upstream.url)
         async with calling(nats, chat_body("m"), {headers.THREAD: "t"}) as call:
-            await until_failed(gw, "t")
+            await until_resting(leaving)
             stopping = asyncio.create_task(leaving.stop())
             told = await call.next(within=LONG_S / 3)
             await stopping
