@@ -5,15 +5,18 @@ import json
 from collections.abc import AsyncIterator
 from typing import Any
 
+import msgspec
 import pytest
 from nats.aio.client import Client
 from trunkline import errors
 from trunkline.client import Gateway
 from trunkline.host import Host
 from trunkline_actors.claims import key_id
+from trunkline_actors.dispatch import Pulse, encode
 from trunkline_events import headers
 from trunkline_events.jetstream import JetStreamLog
 from trunkline_events.log import load
+from trunkline_events.subjects import PULSE
 
 pytest_plugins = ["gateway"]
 
@@ -260,6 +263,20 @@ async def test_every_process_has_read_a_change_before_it_is_answered(gw: Gateway
         assert [one.runtime.gateway.state.routing.version for one in (host, other)] == [number, number]
     await gw.policy.override(model="echo")
     assert [one.runtime.gateway.state.routing.forced(0) for one in (host, other)] == ["echo", "echo"]
+
+
+async def test_a_change_is_not_answered_while_a_process_is_behind(gw: Gateway, nats: Client, log: JetStreamLog) -> None:
+    behind = Pulse(process="behind", roles=["router"], attempts=[], answered=[], position=await log.end())
+    await nats.publish(PULSE, encode(behind))
+    await nats.flush()
+    publishing = asyncio.create_task(gw.policy.publish(policy=FIRST))
+    while await log.last("policy", "routing") is None:
+        pass
+    for _ in range(10):  # longer than the answer would take
+        await gw.policy.get()
+    assert not publishing.done()
+    await nats.publish(PULSE, encode(msgspec.structs.replace(behind, position=await log.end())))
+    assert (await publishing)["version"] == 1
 
 
 async def test_two_actors_number_versions_without_gaps(gw: Gateway, bus_url: str) -> None:
