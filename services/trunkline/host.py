@@ -11,6 +11,7 @@ from trunkline_actors import catalogue
 from trunkline_actors.adapters import Adapter
 from trunkline_actors.adapters.factory import KINDS, build
 from trunkline_actors.advice import AdviceActor
+from trunkline_actors.analyzers import BUILT_IN, GROUP
 from trunkline_actors.budgets import BudgetsActor
 from trunkline_actors.circuits import CircuitsActor
 from trunkline_actors.degraded import ROUTING_OVERRIDE
@@ -146,7 +147,7 @@ def make_adapter(provider: Provider) -> Adapter:
 
 def analyzers() -> frozenset[str]:
     """The names of the analyzers that a policy may ask for: our own, and those of packages that are installed."""
-    return frozenset({"builtin"} | importlib.metadata.entry_points(group="trunkline.analyzers").names)
+    return frozenset({BUILT_IN} | importlib.metadata.entry_points(group=GROUP).names)
 
 
 def make_rates(prices: Mapping[str, Price], ceiling: Price | None) -> Rates:
