@@ -93,7 +93,9 @@ def make(given: Given, gateway: Gateway) -> Plan:
     rule = next((one for one in policy.rules if applies(one.when, given)), None)
     defaults = policy.defaults
     requires = [defaults.require] if rule is None else [defaults.require, rule.require]
-    fallbacks = _first(route.fallbacks, rule.fallbacks if rule else [], prefers.fallbacks, defaults.fallbacks)
+    registry = gateway.registry
+    of_rule, of_all = (resolved(one.fallbacks, registry) if one else [] for one in (rule, defaults))
+    fallbacks = _first(route.fallbacks, of_rule, prefers.fallbacks, of_all)
     override = given.forced or gateway.routing.forced(given.now)
     guessed = tuple(wanted_by_hints(asked.hints, policy)) if asked.hints else ()
     if override is not None:
@@ -101,7 +103,7 @@ def make(given: Given, gateway: Gateway) -> Plan:
     elif asked.model != AUTO:
         stages = (Stage((asked.model,), "asked for"), Stage(tuple(fallbacks), "fallback"))
     else:
-        stages = _stages(given, prefers, rule, policy, fallbacks, gateway.registry)
+        stages = _stages(given, prefers, rule, policy, fallbacks, registry)
     minimum = rule.min_match if rule and rule.min_match is not None else defaults.min_match
     return Plan(
         stages=tuple(stage for stage in stages if stage.names is None or stage.names),
@@ -150,7 +152,7 @@ def resolved(names: Iterable[str], registry: Registry) -> list[str]:
     return list(found)
 
 
-def _needs(asked: Asked, routes: list[Route], requires: list[Require], min_match: float) -> Needs:
+def _needs(asked: Asked, routes: list[Route], requires: list[Require], registry: Registry, min_match: float) -> Needs:
     capabilities: dict[str, float] = {}
     own = next((route.capabilities for route in routes if route.capabilities), [])
     for more in (own, *(require.capabilities for require in requires)):
@@ -165,7 +167,7 @@ def _needs(asked: Asked, routes: list[Route], requires: list[Require], min_match
         wanted=tuple(capabilities),
         tags=_union(one.tags for one in sources),
         data=_union(one.data for one in sources),
-        avoid=_union(one.avoid for one in sources),
+        avoid=_union([*(one.avoid for one in routes), *(resolved(one.avoid, registry) for one in requires)]),
         local_only=any(one.local_only for one in sources),
         min_match=min_match,
     )

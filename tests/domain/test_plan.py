@@ -104,7 +104,7 @@ def test_conditions_of_all_add_up_also_for_a_model_that_is_named() -> None:
         rules=[
             Rule(
                 name="r",
-                require=Require(avoid=["x"], data=["eu"], capabilities={"reasoning": 0.5}, max_cost_usd="2"),
+                require=Require(avoid=["a", "small"], data=["eu"], capabilities={"reasoning": 0.5}, max_cost_usd="2"),
                 min_match=0.4,
             )
         ],
@@ -113,11 +113,17 @@ def test_conditions_of_all_add_up_also_for_a_model_that_is_named() -> None:
     wishes = {"avoid": ["y"], "tags": ["t2"], "capabilities": ["reasoning", "speed"], "min_match": 0.6}
     made = make(chat("a", route=wishes), policy, preferences={"avoid": ["z"], "max_cost_usd": "3", "data": ["zdr"]})
     needs = made.needs
-    assert needs.avoid == ("y", "z", "x")
+    assert needs.avoid == ("y", "z", "a", "b", "c")
     assert needs.tags == ("t2", "t1")
     assert needs.data == ("zdr", "eu")
     assert needs.capabilities == (("reasoning", 0.5), ("speed", 0.0))
     assert (needs.local_only, needs.min_match, made.max_cost_nanos) == (True, 0.6, 10**9)
+
+
+def test_fallbacks_of_a_policy_may_be_named_by_tag() -> None:
+    policy = Policy(rules=[Rule(name="r", fallbacks=["f", "small"])], defaults=Defaults(fallbacks=["small"]))
+    assert make(chat("a"), policy).fallbacks == ("f", "b", "c")
+    assert make(chat("a"), Policy(defaults=policy.defaults)).fallbacks == ("b", "c")
 
 
 def test_what_a_thread_wants_counts_where_the_request_wants_nothing() -> None:
