@@ -1,6 +1,7 @@
 """A whole gateway that has to do with less: while the log has no leader, and under an override."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, cast
@@ -8,6 +9,7 @@ from typing import Any, cast
 import pytest
 import trunkline
 from cluster import NAMES, Cluster, cluster_of_three
+from processes import until
 from trunkline.client import Gateway
 from trunkline.errors import TrunklineError, Unavailable
 from trunkline.health.bus import bus_checks
@@ -46,14 +48,25 @@ async def cluster(tmp_path: Path) -> AsyncIterator[Cluster]:
         yield three
 
 
-async def test_without_a_leader_reads_are_answered_chats_refused_and_all_is_told_afterwards(cluster: Cluster) -> None:
+@pytest.fixture
+async def widespread(cluster: Cluster) -> AsyncIterator[Host]:
+    """Every role, on the cluster."""
+    serving = await Host.start(cluster.url, ROLES, replicas=3)
+    yield serving
+    await serving.stop()
+
+
+async def test_without_a_leader_reads_are_answered_chats_refused_and_all_is_told_afterwards(
+    cluster: Cluster, widespread: Host
+) -> None:
     """Two servers of three are gone, and with them every leader; the third still carries messages."""
-    host = await Host.start(cluster.url, ROLES, replicas=3)
+    host = widespread
     async with trunkline.connect(cluster.url) as gateway:
         await gateway.providers.register(id="scripted", kind="scripted", local=True)
         await gateway.models.register(id="echo", provider="scripted", upstream="echo")
         await _chats(gateway)
         position = (await gateway.models.get(id="echo"))["seq"]
+        await until(lambda: not host.runtime.held)  # what the router has yet to hear would be lost with a server
 
         gone = NAMES[:2]
         for name in gone:
@@ -66,9 +79,8 @@ async def test_without_a_leader_reads_are_answered_chats_refused_and_all_is_told
             lambda: gateway.models.list(),
             lambda: gateway.providers.get(id="scripted"),
         ):
-            answer = await _answered(read)
-            assert (answer["stale"], answer["seq"]) == (True, position)
-        assert (await _answered(lambda: gateway.circuits.get(provider="scripted")))["stale"]
+            assert (await _stale(read))["seq"] == position
+        await _stale(lambda: gateway.circuits.get(provider="scripted"))
         assert "log-unreachable" in host.runtime.degraded.since
         found = await doctored(cluster.url, lambda found: "log-unreachable" in found)
         assert found["log-unreachable"].state == "problem"
@@ -87,7 +99,6 @@ async def test_without_a_leader_reads_are_answered_chats_refused_and_all_is_told
         began, ended = cast("Any", events[0].body), cast("Any", events[1].body)
         assert began.since == ended.since < ended.until <= events[1].time
         assert "stale" not in await gateway.models.get(id="echo")
-    await host.stop()
 
 
 async def _chats(gateway: Gateway) -> None:
@@ -101,14 +112,15 @@ async def _chats(gateway: Gateway) -> None:
                 return
 
 
-async def _answered(read: Callable[[], Any]) -> dict[str, Any]:
-    """An answer, asked for again while the connections find the server that is left."""
+async def _stale(read: Callable[[], Any]) -> dict[str, Any]:
+    """A stale answer: a server that led answers for some seconds yet, until it notices that it is alone."""
     async with asyncio.timeout(40):
         while True:
-            try:
-                return cast("dict[str, Any]", await read())
-            except TrunklineError:
-                await asyncio.sleep(0.1)
+            with contextlib.suppress(TrunklineError):
+                answer = cast("dict[str, Any]", await read())
+                if answer.get("stale"):
+                    return answer
+            await asyncio.sleep(0.1)
 
 
 async def test_an_override_of_one_process_is_told_to_all(bus_url: str) -> None:
