@@ -104,12 +104,11 @@ def make(given: Given, gateway: Gateway) -> Plan:
         stages = (Stage((asked.model,), "asked for"), Stage(tuple(fallbacks), "fallback"))
     else:
         stages = _stages(given, prefers, rule, policy, fallbacks, registry)
-    minimum = rule.min_match if rule and rule.min_match is not None else defaults.min_match
+    of_policy = rule.min_match if rule and rule.min_match is not None else defaults.min_match
+    minimum = max(of_policy or 0.0, route.min_match or prefers.min_match or 0.0)
     return Plan(
         stages=tuple(stage for stage in stages if stage.names is None or stage.names),
-        needs=_needs(
-            asked, [route, prefers], requires, max(minimum or 0.0, route.min_match or prefers.min_match or 0.0)
-        ),
+        needs=_needs(asked, [route, prefers], requires, registry, minimum),
         fallbacks=() if override is not None else tuple(fallbacks),
         guessed=guessed if asked.model == AUTO else (),
         max_cost_nanos=_least_cost(given.parsed, prefers, requires),
