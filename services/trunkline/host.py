@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 import structlog
 from trunkline_actors import catalogue
 from trunkline_actors.adapters import Adapter
-from trunkline_actors.adapters.factory import KINDS, build
+from trunkline_actors.adapters.factory import build, kinds
+from trunkline_actors.adapters.kinds import Settings
 from trunkline_actors.advice import AdviceActor
 from trunkline_actors.analyzers import BUILT_IN, GROUP
 from trunkline_actors.budgets import BudgetsActor
@@ -56,7 +57,7 @@ class Host:
             self._routers = [Supervised(lambda: RouterActor(runtime))]
         if "registry" in roles:
             self._others += [
-                Supervised(lambda: RegistryActor(runtime, frozenset(KINDS))),
+                Supervised(lambda: RegistryActor(runtime, frozenset(kinds()))),
                 Supervised(lambda: ThreadsActor(runtime)),
                 Supervised(lambda: BudgetsActor(runtime)),
                 Supervised(lambda: PolicyActor(runtime, analyzers())),
@@ -142,7 +143,17 @@ def make_adapter(provider: Provider) -> Adapter:
     key = settings.secret(provider.secret)
     if provider.secret and key is None:
         log.warning("provider.secret_missing", provider=provider.id, reason=f"{provider.secret} is not set")
-    return build(provider.kind, provider.base_url, key, provider.headers, provider.timeout_s)
+    return build(
+        provider.kind,
+        Settings(
+            provider=provider.id,
+            base_url=provider.base_url,
+            key=key,
+            headers=provider.headers,
+            timeout_s=provider.timeout_s,
+            local=provider.local,
+        ),
+    )
 
 
 def analyzers() -> frozenset[str]:
@@ -153,7 +164,7 @@ def analyzers() -> frozenset[str]:
 def make_rates(prices: Mapping[str, Price], ceiling: Price | None) -> Rates:
     """What models cost where the settings are these: `prices` before the catalogue's, unknown ones at the ceiling."""
     for name in prices:
-        if name.partition("/")[0] not in (known := {*KINDS, *catalogue.KINDS}):
+        if name.partition("/")[0] not in (known := {*kinds(), *catalogue.KINDS}):
             log.warning("prices.unknown_kind", price=name, known=sorted(known), next="mend `prices` in the settings")
     own = {name: rate_of(price, version_of("override", price)) for name, price in prices.items()}
     dearest = CEILING if ceiling is None else rate_of(ceiling, version_of("ceiling", ceiling))

@@ -12,7 +12,7 @@ import nats.errors
 import nats.js.errors
 import structlog
 from trunkline_actors import catalogue
-from trunkline_actors.adapters.factory import KINDS
+from trunkline_actors.adapters.factory import kinds
 from trunkline_actors.bus import Delivery
 from trunkline_actors.circuits import CircuitsActor
 from trunkline_actors.degraded import REGISTRY_CACHED
@@ -129,7 +129,7 @@ class Standby:
         self._actors: list[Supervised] = []
         if "registry" in roles:
             self._actors += [
-                Supervised(lambda: RegistryActor(runtime, frozenset(KINDS))),
+                Supervised(lambda: RegistryActor(runtime, frozenset(kinds()))),
                 Supervised(lambda: CircuitsActor(runtime)),
             ]
         if "router" in roles:

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 from trunkline_actors.adapters import Call, Chunk, End
-from trunkline_actors.adapters.factory import KINDS, NoBaseUrl, UnknownKind, build
+from trunkline_actors.adapters.factory import NoBaseUrl, UnknownKind, build, kinds
+from trunkline_actors.adapters.kinds import Settings
 from trunkline_actors.adapters.openai_compatible import OpenAICompatible
 from trunkline_actors.adapters.scripted import Scripted
 from trunkline_events.failure import Failure, FailureClass, UpstreamError
@@ -87,7 +88,8 @@ async def test_nothing_of_the_environment_is_sent(monkeypatch: pytest.MonkeyPatc
 
 def test_importing_and_building_adapters_does_not_import_the_sdk() -> None:
     code = (
-        "import sys; from trunkline_actors.adapters.factory import build; build('openai', api_key='k');"
+        "import sys; from trunkline_actors.adapters.factory import build;"
+        "from trunkline_actors.adapters.kinds import Settings; build('openai', Settings(provider='p', key='k'));"
         "print([name for name in ('openai', 'httpx2', 'pydantic') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -282,24 +284,24 @@ async def test_a_check_needs_json() -> None:
 
 def test_an_unknown_kind_is_told_the_known_ones() -> None:
     with pytest.raises(UnknownKind, match=r"'azure'; known: .*scripted"):
-        build("azure")
+        build("azure", Settings(provider="p"))
 
 
 def test_a_compatible_upstream_needs_an_address() -> None:
     with pytest.raises(NoBaseUrl, match="needs a base_url"):
-        build("openai-compatible")
+        build("openai-compatible", Settings(provider="p"))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", kinds())
 def test_every_kind_is_built(kind: str) -> None:
-    adapter = build(kind, base_url="http://127.0.0.1:9")
+    adapter = build(kind, Settings(provider="p", base_url="http://127.0.0.1:9"))
     assert isinstance(adapter, Scripted if kind == "scripted" else OpenAICompatible)
 
 
 async def test_ollama_is_spoken_to_on_its_openai_endpoint() -> None:
     async with Upstream(answer({"data": []})).serving() as upstream:
         for url in (upstream.url, upstream.url.removesuffix("/v1"), f"{upstream.url}/"):
-            adapter = build("ollama", base_url=url)
+            adapter = build("ollama", Settings(provider="p", base_url=url))
             await adapter.check()
             await adapter.close()
         assert {request.path for request in upstream.requests} == {"/v1/models"}

@@ -1,22 +1,17 @@
-"""Which adapter serves which kind of provider."""
+"""Which kinds of providers there are, and the adapter of one instance."""
 
-from collections.abc import Mapping
+from functools import lru_cache
+from importlib.metadata import EntryPoint, entry_points
 
 from trunkline_actors.adapters import Adapter
-from trunkline_actors.adapters.openai_compatible import OpenAICompatible
-from trunkline_actors.adapters.scripted import Scripted
-
-_OPENAI = "https://api.openai.com/v1"
-_OLLAMA = "http://127.0.0.1:11434/v1"
-
-KINDS = ("ollama", "openai", "openai-compatible", "scripted")
+from trunkline_actors.adapters.kinds import GROUP, Kind, Settings
 
 
 class UnknownKind(ValueError):
-    """No adapter serves this kind of provider. Use one of KINDS."""
+    """No adapter serves this kind of provider. Use one of those named, or install the package that brings it."""
 
     def __init__(self, kind: str) -> None:
-        super().__init__(f"unknown kind of provider {kind!r}; known: {', '.join(KINDS)}")
+        super().__init__(f"unknown kind of provider {kind!r}; known: {', '.join(kinds())}")
         self.kind = kind
 
 
@@ -28,30 +23,28 @@ class NoBaseUrl(ValueError):
         self.kind = kind
 
 
-def build(
-    kind: str,
-    base_url: str | None = None,
-    api_key: str | None = None,
-    headers: Mapping[str, str] | None = None,
-    timeout_s: float = 60.0,
-) -> Adapter:
-    """The adapter for one provider instance; nothing is connected or imported yet.
+@lru_cache(maxsize=1)
+def _points() -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=GROUP)}
 
-    `timeout_s` bounds each single wait on the network. Raises UnknownKind and NoBaseUrl.
-    """
-    match kind:
-        case "scripted":
-            return Scripted()
-        case "openai":
-            # OpenAI's reasoning models refuse `max_tokens`; all of its models take `max_completion_tokens`.
-            url, limit_field = base_url or _OPENAI, "max_completion_tokens"
-        case "ollama":
-            # Spoken to on its OpenAI endpoint; people give Ollama's address without the path.
-            url, limit_field = f"{(base_url or _OLLAMA).rstrip('/').removesuffix('/v1')}/v1", "max_tokens"
-        case "openai-compatible":
-            if not base_url:
-                raise NoBaseUrl(kind)
-            url, limit_field = base_url, "max_tokens"
-        case _:
-            raise UnknownKind(kind)
-    return OpenAICompatible(url, api_key=api_key, headers=headers, timeout=timeout_s, limit_field=limit_field)
+
+def kinds() -> tuple[str, ...]:
+    """The names of all kinds, ours and those of installed packages; nothing is imported for that."""
+    return tuple(sorted(_points()))
+
+
+def kind_of(name: str) -> Kind:
+    """A kind by its name. Raises UnknownKind, and whatever importing a foreign package may raise."""
+    point = _points().get(name)
+    if point is None:
+        raise UnknownKind(name)
+    kind: Kind = point.load()
+    return kind
+
+
+def build(name: str, settings: Settings) -> Adapter:
+    """The adapter for one provider instance; nothing is connected yet. Raises UnknownKind and NoBaseUrl."""
+    kind = kind_of(name)
+    if kind.networked and not (settings.base_url or kind.base_url):
+        raise NoBaseUrl(name)
+    return kind.build(settings)

@@ -1,0 +1,36 @@
+"""How bytes get to an upstream and back: one protocol, one module for each way. What they mean is the adapter's."""
+
+from collections.abc import AsyncGenerator
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+STREAM_TYPES = ("text/event-stream", "application/x-ndjson")
+
+
+class Transport(Protocol):
+    """Requests to one upstream, under one credential. One instance serves many calls at once.
+
+    Paths follow the base URL. Whatever goes wrong is raised as UpstreamError: an error status with the class that the
+    adapter's reading of its body gives, a connection that fails as `connection`, waiting too long as `timeout`.
+    Redirects are refused, and nothing is tried again, but for one immediate retry of a kept-alive connection that was
+    dead.
+    """
+
+    async def fetch(self, path: str, body: bytes | None, timeout: float, *, method: str | None = None) -> bytes:
+        """The whole answer to a request: POST with a body, GET without, or as `method` says. `timeout` in seconds."""
+        ...
+
+    def opened(
+        self, path: str, body: bytes, deadline: float
+    ) -> AbstractAsyncContextManager[AsyncGenerator[bytes, None]]:
+        """The answer piece by piece, as it arrives, up to `deadline` by the loop's clock.
+
+        Raises UpstreamError on entering where the answer is no stream (by its content type, see STREAM_TYPES), such as
+        an HTML page or a JSON error under status 200. Leaving early cuts the call at once; after the end the connection
+        is kept.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Release connections. Calls under way end in UpstreamError."""
+        ...
