@@ -23,7 +23,7 @@ from trunkline_actors.stalls import Patience
 
 
 class Attempting:
-    """Runs one attempt. Once it has run, `failure` says how the upstream failed and `ending` what was recorded."""
+    """Runs one attempt. Once it has run, `failure` says how the upstream did and `ending` what was recorded."""
 
     def __init__(self, runtime: Runtime, provider: Provider, adapter: Adapter, running: Running, body: bytes) -> None:
         self._runtime = runtime
@@ -34,6 +34,7 @@ class Attempting:
         self._body = body
         self.failure: FailureClass | None = None
         self.ending: Ending | None = None
+        self._allowed_s = provider.timeout_s
 
     async def run(self) -> Outcome:
         """Call upstream and record how it ended."""
@@ -75,8 +76,13 @@ class Attempting:
 
     async def _upstream_failed(self, failure: Failure) -> Outcome:
         self._running.stop()
-        self.failure = failure.kind
+        self.failure = FailureClass.ABORTED if self._was_hasty(failure) else failure.kind
         return await (self._failed(failure, called=True) if self._running.first is None else self._broken(failure))
+
+    def _was_hasty(self, failure: Failure) -> bool:
+        """Whether the caller left the upstream much less time than it may take: that it took longer says nothing."""
+        by_deadline = failure.kind is FailureClass.TIMEOUT and self._running.late is None
+        return by_deadline and self._allowed_s < self._provider.timeout_s / 2
 
     async def _plain(self) -> Outcome:
         dispatch, running = self._dispatch, self._running
@@ -200,10 +206,11 @@ class Attempting:
     def _call(self) -> Call:
         dispatch = self._dispatch
         left = dispatch.deadline - self._runtime.clock()
+        self._allowed_s = max(0.0, min(self._provider.timeout_s, left))
         return Call(
             body=self._body,
             model=dispatch.upstream,
             max_tokens=dispatch.max_tokens,
             include_usage=dispatch.include_usage,
-            timeout=max(0.0, min(self._provider.timeout_s, left)),
+            timeout=self._allowed_s,
         )

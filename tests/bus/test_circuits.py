@@ -286,3 +286,17 @@ async def test_the_doctor_says_which_circuit_is_open_and_what_to_do(shaky: Gatew
     assert check.state == "problem"
     assert "shaky is open after 3 failures" in check.found
     assert "trunkline circuits reset shaky" in check.next
+
+
+async def test_callers_in_a_hurry_open_no_circuit_and_an_upstream_that_is_too_slow_does(
+    shaky: Gateway, host: Host
+) -> None:
+    await shaky.models.register(id="slow-down", provider="shaky", upstream="stall")
+    hurried = [shaky.chat.create("slow-down", "hi", route={"attempts": 1, "deadline_ms": 100}) for _ in range(5)]
+    told = await asyncio.gather(*hurried, return_exceptions=True)
+    assert [getattr(error, "code", None) for error in told] == ["timeout"] * 5
+    assert "circuit" not in {event.category for event in await events(shaky)}
+    await shaky.providers.update(id="shaky", timeout_s=0.1)
+    for _ in range(3):
+        assert await call(shaky, "slow-down") == "timeout"
+    await circuit_is(host, lambda circuit: circuit.state == "open")
