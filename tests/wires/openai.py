@@ -11,9 +11,13 @@ from upstream import Reply, Request, answer
 
 from wires import Called, Embedding, Finish, Image, Said, Seen, Stream, Tool, Turn, Wire
 
-_CHAT_FIELDS = set(
-    ["model", "messages", "stream", "stream_options", "max_tokens", "max_completion_tokens", "stop", "temperature", "top_p", "seed", "n", "tools", "tool_choice", "parallel_tool_calls", "response_format", "reasoning_effort", "frequency_penalty", "presence_penalty", "logit_bias", "logprobs", "top_logprobs", "metadata", "store", "user"]
-)
+# fmt: off
+_CHAT_FIELDS = {
+    "model", "messages", "stream", "stream_options", "max_tokens", "max_completion_tokens", "stop", "temperature",
+    "top_p", "seed", "n", "tools", "tool_choice", "parallel_tool_calls", "response_format", "reasoning_effort",
+    "frequency_penalty", "presence_penalty", "logit_bias", "logprobs", "top_logprobs", "metadata", "store", "user",
+}
+# fmt: on
 _REFUSALS: dict[FailureClass, tuple[int, str, str | None]] = {
     FailureClass.RATE_LIMITED: (429, "requests", "rate_limit_exceeded"),
     FailureClass.OVERLOADED: (503, "service_unavailable_error", "server_is_overloaded"),
@@ -93,8 +97,8 @@ class OpenAIWire:
         return _event(self.error(kind)) if kind in _REFUSALS else None
 
     def error(self, kind: FailureClass) -> dict[str, object]:
-        _, type, code = _REFUSALS[kind]
-        return {"error": {"message": "The server says no.", "type": type, "param": None, "code": code}}
+        _, named, code = _REFUSALS[kind]
+        return {"error": {"message": "The server says no.", "type": named, "param": None, "code": code}}
 
     def embeddings(self, vectors: Sequence[Sequence[float]], input_tokens: int) -> Reply:
         data = [{"object": "embedding", "index": at, "embedding": vector} for at, vector in enumerate(vectors)]
@@ -112,7 +116,7 @@ class OpenAIWire:
         assert stream or "stream_options" not in body, "stream_options is only allowed when stream is set"
         limits = {"max_tokens", "max_completion_tokens"} & set(body)
         assert limits <= {self.limit_field}, f"unsupported parameter: {limits}"
-        stop, format = body.get("stop") or (), body.get("response_format")
+        stop, wanted = body.get("stop") or (), body.get("response_format")
         return Seen(
             model=body["model"],
             stream=stream,
@@ -122,7 +126,7 @@ class OpenAIWire:
             max_tokens=body.get(self.limit_field),
             stop=(stop,) if isinstance(stop, str) else tuple(stop),
             temperature=body.get("temperature"),
-            schema=format["json_schema"]["schema"] if format and format["type"] == "json_schema" else None,
+            schema=wanted["json_schema"]["schema"] if wanted and wanted["type"] == "json_schema" else None,
         )
 
     def seen_embedding(self, request: Request) -> Embedding:
@@ -148,7 +152,7 @@ class OpenAI(OpenAIWire):
 
 
 class OpenRouter(OpenAIWire):
-    """OpenRouter: comments while it waits, `reasoning`, its own cost in usage, errors by number, also inside a chunk."""
+    """OpenRouter: comments while it waits, `reasoning`, its own cost in usage, errors by number, inside chunks too."""
 
     thinking_field = "reasoning"
     prelude = b": OPENROUTER PROCESSING\n\n"
@@ -220,8 +224,8 @@ def _turn(message: dict[str, Any]) -> Turn:
 def _image(url: str) -> Image:
     if not url.startswith("data:"):
         return Image(url=url)
-    type, _, data = url.removeprefix("data:").partition(";base64,")
-    return Image(data=base64.b64decode(data, validate=True), type=type)
+    media, _, data = url.removeprefix("data:").partition(";base64,")
+    return Image(data=base64.b64decode(data, validate=True), type=media)
 
 
 def _tool(tool: dict[str, Any]) -> Tool:
