@@ -115,6 +115,63 @@ class ModelRemoved(RegistryEvent, frozen=True, kw_only=True, tag="model.removed.
     id: str
 
 
+class PullStarted(RegistryEvent, frozen=True, kw_only=True, tag="model.pull-started.v1"):
+    """A provider instance began to fetch a model's files, or went on with that after the process that did so was gone.
+
+    `id` is the model they will be registered as, `upstream` the provider's name of it; `pull` tells this pull from any
+    other. `began` is when it was asked for (Unix time); `attempt` counts the processes that have taken it up.
+    """
+
+    id: str
+    provider: str
+    upstream: str
+    pull: str
+    began: float
+    attempt: int = 1
+
+
+class ModelPulled(RegistryEvent, frozen=True, kw_only=True, tag="model.pulled.v1"):
+    """A provider instance has a model's files. It was registered just before, or `problem` says why it was not.
+
+    `size_bytes` is what they take on its disk, `parameters` the size of the model as its makers give it, like `7.6B`.
+    """
+
+    id: str
+    provider: str
+    upstream: str
+    pull: str
+    digest: str = ""
+    size_bytes: int | None = None
+    family: str = ""
+    parameters: str = ""
+    quantization: str = ""
+    context_window: int | None = None
+    features: list[str] = field(default_factory=list)
+    problem: str | None = None
+
+
+class PullFailed(RegistryEvent, frozen=True, kw_only=True, tag="model.pull-failed.v1"):
+    """A model's files were not fetched; what had come is kept by the provider, so that a further pull goes on there.
+
+    `aborted`: on somebody's wish. `message` says what happened.
+    """
+
+    id: str
+    provider: str
+    upstream: str
+    pull: str
+    message: str
+    aborted: bool = False
+
+
+class ModelDeleted(RegistryEvent, frozen=True, kw_only=True, tag="model.deleted.v1"):
+    """A provider instance no longer has a model's files. What was registered with them was removed before."""
+
+    id: str
+    provider: str
+    upstream: str
+
+
 class ProviderRegistered(RegistryEvent, frozen=True, kw_only=True, tag="provider.registered.v1"):
     """A provider instance can serve models from here on."""
 
@@ -142,6 +199,10 @@ RegistryFact = (
     | ModelDisabled
     | ModelRetired
     | ModelRemoved
+    | PullStarted
+    | ModelPulled
+    | PullFailed
+    | ModelDeleted
     | ProviderRegistered
     | ProviderUpdated
     | ProviderRemoved

@@ -5,9 +5,11 @@ from typing import TypeVar, assert_never
 from msgspec import Struct, field, structs
 from trunkline_events.registry import (
     Model,
+    ModelDeleted,
     ModelDeployed,
     ModelDisabled,
     ModelEnabled,
+    ModelPulled,
     ModelRegistered,
     ModelRemoved,
     ModelRetired,
@@ -16,17 +18,23 @@ from trunkline_events.registry import (
     ProviderRegistered,
     ProviderRemoved,
     ProviderUpdated,
+    PullFailed,
+    PullStarted,
     RegistryFact,
     Status,
 )
 
 
 class Registry(Struct, frozen=True, kw_only=True):
-    """Models and providers by id. `model_seq` is the sequence of each model's last event: the version of its price."""
+    """Models and providers by id. `model_seq` is the sequence of each model's last event: the version of its price.
+
+    `pulls` are those that go on, by their own ids: how each was started, or taken up last.
+    """
 
     models: dict[str, Model] = field(default_factory=dict)
     providers: dict[str, Provider] = field(default_factory=dict)
     model_seq: dict[str, int] = field(default_factory=dict)
+    pulls: dict[str, PullStarted] = field(default_factory=dict)
 
 
 V = TypeVar("V")
@@ -53,7 +61,15 @@ def evolve(state: Registry, fact: RegistryFact, sequence: int) -> Registry:
         case ProviderRegistered(provider=provider) | ProviderUpdated(provider=provider):
             return structs.replace(state, providers={**state.providers, provider.id: provider})
         case ProviderRemoved(id=provider_id):
-            return structs.replace(state, providers=_without(state.providers, provider_id))
+            # Nobody is left to say how its pulls ended.
+            pulls = {name: pull for name, pull in state.pulls.items() if pull.provider != provider_id}
+            return structs.replace(state, providers=_without(state.providers, provider_id), pulls=pulls)
+        case PullStarted(pull=pull):
+            return structs.replace(state, pulls={**state.pulls, pull: fact})
+        case ModelPulled(pull=pull) | PullFailed(pull=pull):
+            return structs.replace(state, pulls=_without(state.pulls, pull))
+        case ModelDeleted():
+            return state
         case _:  # pragma: no cover
             assert_never(fact)
 

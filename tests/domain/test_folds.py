@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from given import a_decision, a_model, a_provider, a_registry, recorded
+from given import NOON, a_decision, a_model, a_provider, a_registry, recorded
 from golden.examples import EXAMPLES
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,9 +13,11 @@ from trunkline_events.circuit import CallFailed, CircuitFact, Closed, Opened, Pr
 from trunkline_events.codec import CODEC
 from trunkline_events.envelope import RecordedEvent
 from trunkline_events.registry import (
+    ModelDeleted,
     ModelDeployed,
     ModelDisabled,
     ModelEnabled,
+    ModelPulled,
     ModelRegistered,
     ModelRemoved,
     ModelRetired,
@@ -23,6 +25,8 @@ from trunkline_events.registry import (
     ProviderRegistered,
     ProviderRemoved,
     ProviderUpdated,
+    PullFailed,
+    PullStarted,
     RegistryFact,
 )
 from trunkline_events.thread import AttemptFailed, Orphaned, ThreadConfigured, UsageRecorded
@@ -77,6 +81,8 @@ def test_a_fold_takes_every_event_of_its_categories(fold: Fold[Any]) -> None:
 M, P = a_model("m"), a_provider("p")
 HELD = a_registry(M, providers=[P])
 OFF = a_model("m", status="disabled")
+PULL = PullStarted(id="m", provider="p", upstream="m", pull="1", began=NOON)
+TAKEN_UP = structs.replace(PULL, attempt=2)
 
 
 @pytest.mark.parametrize(
@@ -104,6 +110,13 @@ OFF = a_model("m", status="disabled")
         (EMPTY, ProviderUpdated(provider=P, changed=[]), Registry(providers={"p": P})),
         (HELD, ProviderRemoved(id="p"), Registry(models={"m": M}, model_seq={"m": 1})),
         (EMPTY, ProviderRemoved(id="gone"), EMPTY),
+        (EMPTY, PULL, Registry(pulls={"1": PULL})),
+        (Registry(pulls={"1": PULL}), TAKEN_UP, Registry(pulls={"1": TAKEN_UP})),
+        (Registry(pulls={"1": PULL}), ModelPulled(id="m", provider="p", upstream="m", pull="1"), EMPTY),
+        (Registry(pulls={"1": PULL}), PullFailed(id="m", provider="p", upstream="m", pull="1", message="no"), EMPTY),
+        (Registry(pulls={"1": PULL}), ProviderRemoved(id="p"), EMPTY),
+        (Registry(pulls={"1": PULL}), ProviderRemoved(id="q"), Registry(pulls={"1": PULL})),
+        (HELD, ModelDeleted(id="m", provider="p", upstream="m"), HELD),
     ],
 )
 def test_the_registry_is_what_its_events_say(before: Registry, fact: RegistryFact, after: Registry) -> None:
