@@ -16,7 +16,7 @@ from trunkline_actors.courier import Courier, DecidedRoute
 from trunkline_actors.escrow import Escrow
 from trunkline_actors.inflight import Run
 from trunkline_actors.mailbox import Spawn
-from trunkline_actors.moment import Moment, Request, served, with_id, with_tokens
+from trunkline_actors.moment import Moment, Request, as_decided, with_id, with_tokens
 from trunkline_actors.money import Exceeded, Underfunded, Waiting, exceeded
 from trunkline_actors.parked import thread_of
 from trunkline_actors.preparing import Prepared, Preparing
@@ -182,7 +182,7 @@ class Decider:
             await self._withdraw(run, event)
             run.base += 1
             return await self._once(run, with_id(request, run.attempt_id(request.attempt)), {})
-        serves = served(moment.gateway.registry.models[event.model], request, moment)
+        serves = as_decided(moment.gateway.registry.models[event.model], event.version)
         self._tell_of_statistics(event)
         run.attempt_ids.append(event.attempt_id)
         self._runtime.held.add(event.attempt_id)

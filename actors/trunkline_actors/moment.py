@@ -7,13 +7,14 @@ from trunkline_events.failure import FailureClass
 from trunkline_events.measured import Measured
 from trunkline_events.policy import Configuration
 from trunkline_events.rate import Rate
-from trunkline_events.registry import Model
+from trunkline_events.registry import Canary, Model
 from trunkline_events.subjects import NO_THREAD
 from trunkline_projections.folds import Gateway
 
 from trunkline_actors.circuit import offers
+from trunkline_actors.plan import Needs
 from trunkline_actors.requests import Parsed
-from trunkline_actors.shortlist import Shortlists
+from trunkline_actors.shortlist import Shortlists, leaks
 
 MEAN_STRIDE = 1_000_003
 """A prime: what is left of a draw multiplied by it is another draw."""
@@ -71,17 +72,31 @@ class Served(Struct, frozen=True):
     name: str
 
 
-def served(model: Model, request: Request, moment: Moment) -> Served:
-    """Which version of a model serves: its canary for a share of requests, unless that failed or can't be called."""
+def served(model: Model, request: Request, moment: Moment, needs: Needs) -> Served:
+    """Which version of a model serves: its canary for a share of requests, unless that failed or can't be called.
+
+    A canary at another provider gets no request whose data must not go there.
+    """
     canary = model.canary
     if (
         canary is None
         or moment.draw * MEAN_STRIDE % 1.0 >= canary.weight
         or canary.provider not in moment.gateway.registry.providers
         or any(pair == (model.id, canary.version) for pair in zip(request.tried, request.versions, strict=False))
+        or leaks(moment.gateway.registry.providers[canary.provider], needs) is not None
         or closed_off(canary.provider, moment) is not None
     ):
         return itself(model)
+    return _canary(model, canary)
+
+
+def as_decided(model: Model, version: str) -> Served:
+    """The version of a model that was decided on."""
+    canary = model.canary
+    return _canary(model, canary) if canary is not None and canary.version == version else itself(model)
+
+
+def _canary(model: Model, canary: Canary) -> Served:
     return Served(canary.version, canary.provider, canary.upstream, f"{model.id}@{canary.version}")
 
 

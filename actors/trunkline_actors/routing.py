@@ -38,7 +38,7 @@ def decide(
         return ranked
     refused: Refused | None = None
     for place, model in enumerate(ranked.models):
-        serves = served(model, request, moment)
+        serves = served(model, request, moment, ranked.plan.needs)
         reserved = _reserve(books, model, serves, ranked, request, moment, funds)
         if not isinstance(reserved, Refused):
             choice = Choice(ranked=ranked, place=place, model=model, serves=serves, reserved=reserved)

@@ -13,7 +13,7 @@ from typing import Any
 from msgspec import Struct
 from trunkline_events.measured import Measured
 from trunkline_events.rate import Rate
-from trunkline_events.registry import Model
+from trunkline_events.registry import Model, Provider
 from trunkline_events.thread import Candidate
 from trunkline_projections.models import Registry
 
@@ -101,11 +101,19 @@ def unfit(model: Model, needs: Needs, world: World) -> str | None:
         return "not local"
     missing = [f"lacks {name}" for name in needs.features if name not in model.features]
     missing += [f"lacks the tag {name}" for name in needs.tags if name not in model.tags]
-    if needs.data and not provider.local:  # what stays here is promised all that can be
-        missing += [f"its provider does not promise {name}" for name in needs.data if name not in provider.data]
-    if missing:
-        return missing[0]
+    problem = (missing and missing[0]) or leaks(provider, needs)
+    if problem:
+        return problem
     return _too_weak(model, needs, world) if needs.capabilities or needs.min_match else None
+
+
+def leaks(provider: Provider, needs: Needs) -> str | None:
+    """Why data of such requests must not get to a provider; None where it may."""
+    if provider.local:  # what stays here is promised all that can be
+        return None
+    if needs.local_only:
+        return "not local"
+    return next((f"its provider does not promise {name}" for name in needs.data if name not in provider.data), None)
 
 
 def _too_weak(model: Model, needs: Needs, world: World) -> str | None:
