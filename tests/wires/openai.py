@@ -40,7 +40,7 @@ class OpenAIWire:
     call_ids = True
     malformed = b'data: {"id":"1","choices":[{"index":0,"delta":{"conte\n\n'
     thinking_field = "reasoning_content"
-    limit_field = "max_tokens"
+    limit_fields = frozenset({"max_tokens"})
     prelude = b""
 
     def __init__(self, kind: str) -> None:
@@ -115,7 +115,8 @@ class OpenAIWire:
         assert body.get("stream_options", {"include_usage": True}) == {"include_usage": True}
         assert stream or "stream_options" not in body, "stream_options is only allowed when stream is set"
         limits = {"max_tokens", "max_completion_tokens"} & set(body)
-        assert limits <= {self.limit_field}, f"unsupported parameter: {limits}"
+        assert limits <= self.limit_fields, f"unsupported parameter: {limits}"
+        assert len(limits) <= 1, "setting both at the same time is not supported"
         stop, wanted = body.get("stop") or (), body.get("response_format")
         return Seen(
             model=body["model"],
@@ -123,7 +124,7 @@ class OpenAIWire:
             system="\n".join(_text(m["content"]) for m in body["messages"] if m["role"] == "system"),
             turns=tuple(_turn(message) for message in body["messages"] if message["role"] != "system"),
             tools=tuple(_tool(tool) for tool in body.get("tools", ())),
-            max_tokens=body.get(self.limit_field),
+            max_tokens=body[limits.pop()] if limits else None,
             stop=(stop,) if isinstance(stop, str) else tuple(stop),
             temperature=body.get("temperature"),
             schema=wanted["json_schema"]["schema"] if wanted and wanted["type"] == "json_schema" else None,
@@ -146,9 +147,9 @@ class OpenAIWire:
 
 
 class OpenAI(OpenAIWire):
-    """OpenAI, whose reasoning models refuse `max_tokens`."""
+    """OpenAI, where a limit has a new name; the old one still goes with models that don't reason."""
 
-    limit_field = "max_completion_tokens"
+    limit_fields = frozenset({"max_tokens", "max_completion_tokens"})
 
 
 class OpenRouter(OpenAIWire):
