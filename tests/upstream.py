@@ -24,7 +24,8 @@ class Reply(Struct):
     """An answer. Its body goes out piece by piece, chunked; an error while it is made cuts the connection.
 
     After the body: `complete` ends it well, `cut` drops the connection, `stall` keeps silent until the client leaves.
-    A `status` of 0 sends nothing at all, not even a head.
+    A `status` of 0 sends nothing at all, not even a head. `chunked` false: the pieces go out bare, without a length, as
+    HTTP/1.0 servers send; then the end of the connection is the end of the body.
     """
 
     body: list[bytes] = []
@@ -32,6 +33,7 @@ class Reply(Struct):
     headers: dict[str, str] = field(default_factory=lambda: {"content-type": "application/json"})
     after: Literal["complete", "cut", "stall"] = "complete"
     pieces: AsyncIterator[bytes] | None = None
+    chunked: bool = True
 
 
 SSE = {"content-type": "text/event-stream"}
@@ -103,15 +105,19 @@ class Upstream:
     async def _answer(self, reply: Reply, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         """Whether the connection may be kept."""
         if reply.status:
-            head = {**reply.headers, "transfer-encoding": "chunked"}
+            head = {**reply.headers, **({"transfer-encoding": "chunked"} if reply.chunked else {"connection": "close"})}
             lines = [f"HTTP/1.1 {reply.status} Whatever", *(f"{name}: {value}" for name, value in head.items())]
             writer.write("\r\n".join([*lines, "\r\n"]).encode())
             try:
                 async for piece in reply.pieces or _each(reply.body):
-                    writer.write(b"%x\r\n%s\r\n" % (len(piece), piece))
+                    writer.write(b"%x\r\n%s\r\n" % (len(piece), piece) if reply.chunked else piece)
                     await writer.drain()
             except RuntimeError:
                 return False
+        if reply.after == "complete" and not reply.chunked:
+            writer.write_eof()
+            await reader.read()
+            return False
         if reply.after == "complete":
             writer.write(b"0\r\n\r\n")
         elif reply.after == "stall":
