@@ -65,12 +65,15 @@ async def serve_script(request: Request) -> Reply:
 async def subject(request: pytest.FixtureRequest) -> AsyncIterator[Subject]:
     if request.param == "llama.cpp":
         url = request.getfixturevalue("engine")
-        async with closing(OpenAICompatible(f"{url}/v1")) as adapter:
+        async with closing(OpenAICompatible(f"{url}/v1", local=True)) as adapter:
             yield Subject(
                 adapter, PROMPTS, "Hello from a real llama.cpp engine; café ☃ done.", "Let me think about it."
             )
     elif request.param == "http":
-        async with Upstream(handler=serve_script).serving() as upstream, closing(OpenAICompatible(upstream.url)) as it:
+        async with (
+            Upstream(handler=serve_script).serving() as upstream,
+            closing(OpenAICompatible(upstream.url, local=True)) as it,
+        ):
             yield Subject(it, SCRIPTS, "Hello from afar; café ☃ done.", "Let me see.")
     else:
         async with closing(Scripted()) as scripted:
@@ -218,7 +221,10 @@ async def troubled(kind: str, trouble: str) -> AsyncIterator[tuple[Adapter, asyn
             asyncio.get_running_loop().call_later(0.005, reached.set)
             yield adapter, reached
     else:
-        async with Upstream(TROUBLES[trouble][0]).serving() as server, closing(OpenAICompatible(server.url)) as it:
+        async with (
+            Upstream(TROUBLES[trouble][0]).serving() as server,
+            closing(OpenAICompatible(server.url, local=True)) as it,
+        ):
             yield it, server.asked
 
 
@@ -244,7 +250,7 @@ async def test_closing_an_adapter_ends_the_calls_under_way(kind: str, stream: bo
 
 async def test_an_unknown_host_and_a_closed_port_are_connection_failures() -> None:
     for url in ("http://no-such-host.invalid/v1", f"http://127.0.0.1:{free_port()}/v1"):
-        async with closing(OpenAICompatible(url)) as adapter:
+        async with closing(OpenAICompatible(url, local=True)) as adapter:
             for stream in (False, True):
                 call = Call(body=b"{}", model="m")
                 assert await failure_of(adapter, call, stream=stream) is FailureClass.CONNECTION

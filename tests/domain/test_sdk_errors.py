@@ -14,7 +14,8 @@ from typing import Any
 import httpx2
 import openai
 import pytest
-from trunkline_actors.adapters.openai_compatible import _failure
+from trunkline_actors.adapters.raw_http import failure_of_error as of_raw
+from trunkline_actors.adapters.sdk_http import failure_of_error as of_sdk
 from trunkline_events.failure import Failure, FailureClass
 
 F = FailureClass
@@ -54,6 +55,17 @@ def bare(kind: Any) -> Exception:
 def said(kind: Any) -> Exception:
     error: Exception = kind("m")
     return error
+
+
+def failed_with(cause: OSError) -> Make:
+    """An error of aiohttp about a connection that could not be made."""
+
+    def make(kind: Any) -> Exception:
+        error = bare(kind)
+        error._os_error = cause  # type: ignore[attr-defined]
+        return error
+
+    return make
 
 
 ERRORS_OF_OPENAI: dict[str, tuple[Make, FailureClass]] = {
@@ -119,6 +131,60 @@ ERRORS_OF_HTTPX2: dict[str, tuple[Make, FailureClass]] = {
     "ResponseNotRead": (bare, F.INTERNAL),
 }
 
+# aiohttp's errors are made from what it knows of the request: only their class is looked at, and one's `os_error`.
+ERRORS_OF_AIOHTTP: dict[str, tuple[Make, FailureClass]] = {
+    "ClientError": (said, F.CONNECTION),
+    "ClientResponseError": (bare, F.CONNECTION),  # HTTP that can't be parsed: statuses are read before
+    "ContentTypeError": (bare, F.CONNECTION),
+    "WSServerHandshakeError": (bare, F.CONNECTION),
+    "ClientHttpProxyError": (bare, F.CONNECTION),
+    "TooManyRedirects": (bare, F.CONNECTION),
+    "ClientConnectionError": (said, F.CONNECTION),
+    "ClientConnectionResetError": (said, F.CONNECTION),
+    "ClientOSError": (said, F.CONNECTION),
+    "ClientConnectorError": (failed_with(ConnectionRefusedError()), F.CONNECTION),
+    "ClientConnectorDNSError": (failed_with(socket.gaierror()), F.CONNECTION),
+    "ClientProxyConnectionError": (failed_with(OSError()), F.CONNECTION),
+    "UnixClientConnectorError": (failed_with(OSError()), F.CONNECTION),
+    "ClientSSLError": (failed_with(OSError()), F.CONNECTION),
+    "ClientConnectorSSLError": (failed_with(ssl.SSLError()), F.CONNECTION),
+    "ClientConnectorCertificateError": (bare, F.CONNECTION),
+    "ServerConnectionError": (said, F.CONNECTION),
+    "ServerDisconnectedError": (said, F.CONNECTION),
+    "ServerFingerprintMismatch": (bare, F.CONNECTION),
+    "ServerTimeoutError": (said, F.TIMEOUT),
+    "ConnectionTimeoutError": (said, F.TIMEOUT),
+    "SocketTimeoutError": (said, F.TIMEOUT),
+    "ClientPayloadError": (said, F.CONNECTION),
+    "UploadAbortedError": (said, F.CONNECTION),
+    "InvalidURL": (bare, F.INTERNAL),
+    "InvalidUrlClientError": (bare, F.INTERNAL),
+    "InvalidUrlRedirectClientError": (bare, F.INTERNAL),
+    "NonHttpUrlClientError": (bare, F.INTERNAL),
+    "NonHttpUrlRedirectClientError": (bare, F.INTERNAL),
+    "RedirectClientError": (bare, F.INTERNAL),
+    # Of HTTP that can't be parsed, beneath those above; and of parts of aiohttp that we don't use.
+    "HttpProcessingError": (bare, F.INTERNAL),
+    "BadHttpMessage": (bare, F.INTERNAL),
+    "DecompressSizeError": (bare, F.INTERNAL),
+    "EofStream": (bare, F.INTERNAL),
+    "LookupError": (bare, F.INTERNAL),
+    "TooManyMembersError": (bare, F.INTERNAL),
+    "WSHandshakeError": (bare, F.INTERNAL),
+    "WSMessageTypeError": (bare, F.INTERNAL),
+    "WebSocketError": (bare, F.INTERNAL),
+    "BadHttpMethod": (bare, F.INTERNAL),
+    "BadStatusLine": (bare, F.INTERNAL),
+    "ContentEncodingError": (bare, F.INTERNAL),
+    "ContentLengthError": (bare, F.INTERNAL),
+    "HttpBadRequest": (bare, F.INTERNAL),
+    "InvalidHeader": (bare, F.INTERNAL),
+    "InvalidURLError": (bare, F.INTERNAL),
+    "LineTooLong": (bare, F.INTERNAL),
+    "PayloadEncodingError": (bare, F.INTERNAL),
+    "TransferEncodingError": (bare, F.INTERNAL),
+}
+
 LEAKING: list[tuple[Exception, FailureClass]] = [
     (json.JSONDecodeError("m", "", 0), F.INTERNAL),
     (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "m"), F.INTERNAL),
@@ -157,14 +223,15 @@ def errors_of(package: str, *roots: type) -> dict[str, type]:
     }
 
 
-Translate = Callable[[Exception, tuple[str, ...]], Failure]
+Translate = Callable[[Exception], Failure]
 TABLES: list[tuple[Translate, dict[str, type], dict[str, tuple[Make, FailureClass]]]] = [
-    (_failure, errors_of("openai", openai.OpenAIError), ERRORS_OF_OPENAI),
-    (_failure, errors_of("httpx2", Exception), ERRORS_OF_HTTPX2),
+    (of_sdk, errors_of("openai", openai.OpenAIError), ERRORS_OF_OPENAI),
+    (of_sdk, errors_of("httpx2", Exception), ERRORS_OF_HTTPX2),
+    (of_raw, errors_of("aiohttp", Exception), ERRORS_OF_AIOHTTP),
 ]
 
 
-@pytest.mark.parametrize(("_translate", "found", "table"), TABLES, ids=["openai", "httpx2"])
+@pytest.mark.parametrize(("_translate", "found", "table"), TABLES, ids=["openai", "httpx2", "aiohttp"])
 def test_every_error_that_an_sdk_defines_is_in_its_table(
     _translate: Translate, found: dict[str, type], table: dict[str, Any]
 ) -> None:
@@ -181,14 +248,17 @@ def test_every_error_that_an_sdk_defines_is_in_its_table(
     ],
 )
 def test_every_error_of_an_sdk_has_one_class(translate: Translate, error: Exception, kind: FailureClass) -> None:
-    failure = translate(error, ())
+    failure = translate(error)
     assert failure.kind is kind
     assert failure.message
 
 
+@pytest.mark.parametrize("translate", [of_sdk, of_raw], ids=["sdk", "raw"])
 @pytest.mark.parametrize(("error", "kind"), LEAKING, ids=lambda value: type(value).__name__)
-def test_every_error_of_python_s_own_that_leaks_has_one_class(error: Exception, kind: FailureClass) -> None:
-    assert _failure(error, ()).kind is kind
+def test_every_error_of_python_s_own_that_leaks_has_one_class(
+    translate: Translate, error: Exception, kind: FailureClass
+) -> None:
+    assert translate(error).kind is kind
 
 
 @pytest.mark.parametrize("name", [name for name, (make, _) in ERRORS_OF_HTTPX2.items() if make is said])
@@ -196,5 +266,5 @@ def test_what_the_sdk_wraps_has_the_class_it_would_have_alone(name: str) -> None
     alone = errors_of("httpx2", Exception)[name]("m")
     wrapped = caused_by(alone)(openai.APIConnectionError)
     expected = ERRORS_OF_HTTPX2[name][1]
-    assert _failure(wrapped, ()).kind is expected
-    assert type(alone).__name__ in _failure(wrapped, ()).message or expected is F.TIMEOUT
+    assert of_sdk(wrapped).kind is expected
+    assert type(alone).__name__ in of_sdk(wrapped).message or expected is F.TIMEOUT

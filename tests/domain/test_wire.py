@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from msgspec import Raw
 from trunkline_actors.adapters import Call, Chunk, End
+from trunkline_actors.adapters.dialect import DEEPSEEK, OPENAI, PLAIN, Dialect
 from trunkline_actors.adapters.wire import (
     StreamReader,
     chat_body,
@@ -18,9 +19,9 @@ from trunkline_events.failure import Failure, FailureClass, UpstreamError
 from trunkline_events.usage import Usage
 
 
-def sent(body: object, *, stream: bool = False, max_tokens: int | None = None, limit_field: str = "max_tokens") -> Any:
+def sent(body: object, *, stream: bool = False, max_tokens: int | None = None, dialect: Dialect = PLAIN) -> Any:
     call = Call(body=json.dumps(body).encode(), model="theirs", max_tokens=max_tokens)
-    return json.loads(chat_body(call, stream=stream, limit_field=limit_field))
+    return json.loads(chat_body(call, stream=stream, dialect=dialect))
 
 
 def test_the_model_is_replaced_and_unknown_fields_pass_untouched() -> None:
@@ -53,7 +54,6 @@ def test_a_whole_answer_asks_for_no_stream() -> None:
         ({}, {"max_tokens": 7}),
         ({"max_tokens": 100}, {"max_tokens": 7}),
         ({"max_completion_tokens": 100}, {"max_completion_tokens": 7}),
-        ({"max_completion_tokens": 9, "max_tokens": 9}, {"max_completion_tokens": 7, "max_tokens": 7}),
     ],
 )
 def test_a_clamp_replaces_the_limit_under_the_name_the_caller_used(
@@ -63,8 +63,28 @@ def test_a_clamp_replaces_the_limit_under_the_name_the_caller_used(
     assert sent(asked) == {**asked, "model": "theirs"}
 
 
+def test_a_limit_under_both_names_is_sent_under_one() -> None:
+    assert sent({"max_completion_tokens": 9, "max_tokens": 9}, max_tokens=7) == {"model": "theirs", "max_tokens": 7}
+    assert sent({"max_completion_tokens": None}, max_tokens=7) == {"model": "theirs", "max_tokens": 7}
+
+
 def test_a_limit_of_our_own_goes_where_the_provider_wants_it() -> None:
-    assert sent({}, max_tokens=7, limit_field="max_completion_tokens")["max_completion_tokens"] == 7
+    assert sent({}, max_tokens=7, dialect=OPENAI)["max_completion_tokens"] == 7
+
+
+@pytest.mark.parametrize(
+    ("dialect", "asked", "limited"),
+    [
+        (OPENAI, {"max_tokens": 9}, {"max_completion_tokens": 9}),
+        (OPENAI, {"max_completion_tokens": 9}, {"max_completion_tokens": 9}),
+        (DEEPSEEK, {"max_completion_tokens": 9}, {"max_tokens": 9}),
+        (DEEPSEEK, {"max_completion_tokens": 9, "max_tokens": 8}, {"max_tokens": 8}),
+        (PLAIN, {"max_completion_tokens": 9}, {"max_completion_tokens": 9}),
+        (PLAIN, {"max_completion_tokens": 9, "max_tokens": None}, {"max_completion_tokens": 9}),
+    ],
+)
+def test_a_limit_has_the_name_that_the_upstream_knows(dialect: Dialect, asked: Any, limited: Any) -> None:
+    assert sent(asked, dialect=dialect) == {**limited, "model": "theirs"}
 
 
 def test_an_embeddings_request_keeps_all_but_ours() -> None:

@@ -1,32 +1,30 @@
 """The kinds of providers that come with Trunkline; pyproject.toml names each as an entry point."""
 
-from msgspec import structs
+from collections.abc import Callable
 
-from trunkline_actors.adapters import Adapter
-from trunkline_actors.adapters.kinds import Kind, Settings
+from trunkline_actors.adapters import Adapter, dialect
+from trunkline_actors.adapters.dialect import PLAIN, Dialect
+from trunkline_actors.adapters.kinds import Ability, Kind, Settings
+from trunkline_actors.adapters.ollama import OLLAMA as OLLAMA
 from trunkline_actors.adapters.openai_compatible import OpenAICompatible
 from trunkline_actors.adapters.scripted import Scripted
 
-
-def _openai_wire(settings: Settings, *, limit_field: str = "max_tokens", base_url: str = "") -> Adapter:
-    return OpenAICompatible(
-        settings.base_url or base_url,
-        api_key=settings.key,
-        headers=settings.headers,
-        timeout=settings.timeout_s,
-        limit_field=limit_field,
-    )
+_CHAT: frozenset[Ability] = frozenset({"chat", "tools", "vision", "image_urls", "json_schema", "thinking"})
 
 
-def _openai(settings: Settings) -> Adapter:
-    # OpenAI's reasoning models refuse `max_tokens`; all of its models take `max_completion_tokens`.
-    return _openai_wire(settings, limit_field="max_completion_tokens", base_url="https://api.openai.com/v1")
+def _speaking(dialect: Dialect, base_url: str = "") -> Callable[[Settings], Adapter]:
+    def build(settings: Settings) -> Adapter:
+        return OpenAICompatible(
+            settings.base_url or base_url,
+            api_key=settings.key,
+            headers=settings.headers,
+            timeout=settings.timeout_s,
+            local=settings.local,
+            transport=settings.transport,
+            dialect=dialect,
+        )
 
-
-def _ollama(settings: Settings) -> Adapter:
-    # Spoken to on its OpenAI endpoint; people give Ollama's address without the path.
-    url = (settings.base_url or "http://127.0.0.1:11434").rstrip("/").removesuffix("/v1")
-    return _openai_wire(structs.replace(settings, base_url=f"{url}/v1"))
+    return build
 
 
 SCRIPTED = Kind(
@@ -35,20 +33,29 @@ SCRIPTED = Kind(
     abilities=frozenset({"chat", "embeddings", "tools", "thinking"}),
     networked=False,
 )
+_OPENAI_URL = "https://api.openai.com/v1"
 OPENAI = Kind(
     name="openai",
-    build=_openai,
-    abilities=frozenset({"chat", "embeddings", "tools", "vision", "image_urls", "json_schema", "thinking"}),
-    base_url="https://api.openai.com/v1",
+    build=_speaking(dialect.OPENAI, _OPENAI_URL),
+    abilities=_CHAT | {"embeddings"},
+    base_url=_OPENAI_URL,
 )
 OPENAI_COMPATIBLE = Kind(
     name="openai-compatible",
-    build=_openai_wire,
-    abilities=frozenset({"chat", "embeddings", "tools", "vision", "image_urls", "json_schema", "thinking"}),
+    build=_speaking(PLAIN),
+    abilities=_CHAT | {"embeddings"},
 )
-OLLAMA = Kind(
-    name="ollama",
-    build=_ollama,
-    abilities=frozenset({"chat", "embeddings", "tools", "vision", "json_schema", "thinking"}),
-    base_url="http://127.0.0.1:11434",
+_OPENROUTER_URL = "https://openrouter.ai/api/v1"
+OPENROUTER = Kind(
+    name="openrouter",
+    build=_speaking(dialect.OPENROUTER, _OPENROUTER_URL),
+    abilities=_CHAT | {"embeddings"},
+    base_url=_OPENROUTER_URL,
+)
+_DEEPSEEK_URL = "https://api.deepseek.com/v1"
+DEEPSEEK = Kind(
+    name="deepseek",
+    build=_speaking(dialect.DEEPSEEK, _DEEPSEEK_URL),
+    abilities=_CHAT,
+    base_url=_DEEPSEEK_URL,
 )

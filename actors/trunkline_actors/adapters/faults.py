@@ -156,6 +156,11 @@ def safe(text: str, secrets: tuple[str, ...] = ()) -> str:
     return text if len(text) <= _MESSAGE_LIMIT else text[: _MESSAGE_LIMIT - 1] + "…"
 
 
+def secrets_of(*values: str | None) -> tuple[str, ...]:
+    """What must never appear in a message: those of `values` that are long enough to be recognised."""
+    return tuple(value for value in values if value and len(value) >= 8)
+
+
 def upstream_error(kind: FailureClass, message: str, status: int | None = None) -> UpstreamError:
     """The error to raise for a fault with a message of our own."""
     return UpstreamError(Failure(kind=kind, message=message, status=status))

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 from trunkline_events.failure import Failure, FailureClass, UpstreamError
 
 from trunkline_actors.adapters import faults
+from trunkline_actors.adapters.noticing import noticed
 from trunkline_actors.adapters.outbound import REFUSED, AddressRefused
-from trunkline_actors.adapters.transport import STREAM_TYPES
+from trunkline_actors.adapters.transport import is_no_stream
 
 if TYPE_CHECKING:
     from aiohttp import ClientResponse
@@ -93,10 +94,11 @@ class RawHttp:
         """The response, its headers read and its body not. Raises UpstreamError for an error status."""
         session = self._made if self._made is not None and not self._closed else await self._session()
         response = await session.send(method or ("GET" if body is None else "POST"), path, body)
+        noticed(response.headers)
         if response.status < 300:
             return response
         try:
-            said = await _read(response, _ERROR_LIMIT)
+            said = await _read(response, _ERROR_LIMIT, cut=True)
         finally:
             response.close()
         raise UpstreamError(self._failure_of(response.status, response.headers, said))
@@ -104,14 +106,13 @@ class RawHttp:
     async def _stream(self, path: str, body: bytes) -> "ClientResponse":
         """The response to a request for a stream, if it is one."""
         response = await self._send(path, body)
-        kind = response.headers.get("content-type", "").lower()
-        if kind.startswith(STREAM_TYPES) or not ("json" in kind or "html" in kind):
+        if not is_no_stream(response.headers.get("content-type", "")):
             return response
         try:
-            said = await _read(response, _ERROR_LIMIT)
+            said = await _read(response, _ERROR_LIMIT, cut=True)
         finally:
             response.close()
-        if "json" in kind and b'"error"' in said:
+        if b'"error"' in said:
             raise UpstreamError(self._failure_of(200, response.headers, said))
         raise faults.upstream_error(FailureClass.INTERNAL, "upstream sent no event stream", 200)
 
@@ -219,19 +220,21 @@ async def _drain(response: "ClientResponse") -> None:
                 pass
 
 
-async def _read(response: "ClientResponse", limit: int) -> bytes:
-    """The whole body. Raises UpstreamError where it is longer than `limit` bytes."""
+async def _read(response: "ClientResponse", limit: int, *, cut: bool = False) -> bytes:
+    """The whole body, or with `cut` what there is of it up to the limit. Raises UpstreamError where it is longer."""
     content = response.content
-    first = await content.readany()
+    piece = await content.readany()
     if content.at_eof():
-        return first
-    pieces, size = [first], len(first)
-    while piece := await content.readany():
+        return piece
+    pieces, size = [], 0
+    while piece:
         pieces.append(piece)
         if (size := size + len(piece)) > limit:
-            raise faults.upstream_error(
-                FailureClass.INTERNAL, f"upstream sent more than {limit} bytes", response.status
-            )
+            if cut:
+                break
+            message = f"upstream sent more than {limit} bytes"
+            raise faults.upstream_error(FailureClass.INTERNAL, message, response.status)
+        piece = await content.readany()
     return b"".join(pieces)
 
 
@@ -242,7 +245,7 @@ def failure_of_error(error: Exception) -> Failure:
     import aiohttp
 
     # Named by its type alone: its text may hold a URL with a key, a header or a piece of the body.
-    cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+    cause = getattr(error, "os_error", error)  # a ClientConnectorError's, but for one about a certificate
     if isinstance(cause, AddressRefused):
         return REFUSED
     name = type(cause).__name__

@@ -7,6 +7,12 @@ from typing import Protocol
 STREAM_TYPES = ("text/event-stream", "application/x-ndjson")
 
 
+def is_no_stream(content_type: str) -> bool:
+    """Whether an answer to a request for a stream can't be one: a page or a JSON document. Types unheard of may be."""
+    kind = content_type.lower()
+    return not kind.startswith(STREAM_TYPES) and ("json" in kind or "html" in kind)
+
+
 class Transport(Protocol):
     """Requests to one upstream, under one credential. One instance serves many calls at once.
 

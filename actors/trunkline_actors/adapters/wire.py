@@ -13,13 +13,14 @@ from trunkline_events.failure import FailureClass, UpstreamError
 from trunkline_events.usage import Usage
 
 from trunkline_actors.adapters import Answer, Call, Chunk, End
+from trunkline_actors.adapters.dialect import PLAIN, Dialect, Limit
 from trunkline_actors.adapters.faults import from_answer, upstream_error
 from trunkline_actors.adapters.sse import EventDecoder, EventTooLarge
 
 Tokens = Annotated[int, Meta(ge=0)] | None
 Fields = dict[str, Raw]
 
-_LIMIT_FIELDS = ("max_tokens", "max_completion_tokens")
+_OTHER: dict[Limit, Limit] = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
 _TRUE = Raw(b"true")
 _NULL = Raw(b"null")
 _MALFORMED = (ValueError, RecursionError)  # msgspec's own errors, and bad UTF-8, are ValueErrors
@@ -86,16 +87,13 @@ _decode_vectors = msgspec.json.Decoder(_Vectors).decode
 _decode_usage = msgspec.json.Decoder(_Usage).decode
 
 
-def chat_body(call: Call, *, stream: bool, limit_field: str = "max_tokens") -> bytes:
+def chat_body(call: Call, *, stream: bool, dialect: Dialect = PLAIN) -> bytes:
     """The chat request to send upstream: the caller's, with model, streaming and limit replaced, our fields dropped.
 
-    `limit_field` names the field for `call.max_tokens` where the caller's body has neither of the two.
     Raises UpstreamError (invalid request) if the body is no JSON object.
     """
     fields = _own_fields_dropped(call)
-    if call.max_tokens is not None:
-        named: list[str] = [name for name in _LIMIT_FIELDS if name in fields] or [limit_field]
-        fields.update(dict.fromkeys(named, Raw(b"%d" % call.max_tokens)))
+    _set_limit(fields, call.max_tokens, dialect)
     if stream:
         fields["stream"] = _TRUE
         options = _object(fields.get("stream_options"))
@@ -104,6 +102,19 @@ def chat_body(call: Call, *, stream: bool, limit_field: str = "max_tokens") -> b
         fields.pop("stream", None)
         fields.pop("stream_options", None)  # OpenAI refuses it without `stream`
     return _encode(fields)
+
+
+def _set_limit(fields: Fields, limit: int | None, dialect: Dialect) -> None:
+    """Put the limit, the caller's or `limit` in its place, under the one name it is to have upstream."""
+    own, other = (_said(fields.pop(name, None)) for name in (dialect.limit, _OTHER[dialect.limit]))
+    name = _OTHER[dialect.limit] if other is not None and own is None and dialect.other_limit else dialect.limit
+    value = Raw(b"%d" % limit) if limit is not None else own if own is not None else other
+    if value is not None:
+        fields[name] = value
+
+
+def _said(raw: Raw | None) -> Raw | None:
+    return None if raw is None or raw == _NULL else raw
 
 
 def embeddings_body(call: Call) -> bytes:

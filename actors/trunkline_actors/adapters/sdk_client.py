@@ -1,0 +1,89 @@
+"""The HTTP client beneath the SDK, kept as a gateway needs it. Imported when the first call is made, in a thread."""
+
+import asyncio
+import socket
+from collections.abc import Iterable, Mapping
+from typing import Any
+from urllib.request import getproxies, proxy_bypass
+
+import httpcore2
+import httpx2
+
+from trunkline_actors.adapters.outbound import AddressRefused, is_public
+
+_CONNECT_S = 5.0
+
+
+def limits(timeout: float) -> httpx2.Timeout:
+    """`timeout` seconds for each wait on the network, and 5 at most for the connection."""
+    return httpx2.Timeout(timeout, connect=min(timeout, _CONNECT_S))
+
+
+def http_client(base_url: str, timeout: float, local: bool) -> httpx2.AsyncClient:
+    """A client that follows no redirect, and connects to public addresses only, unless `local`."""
+    url = httpx2.URL(base_url)
+    pool = httpx2.Limits(max_connections=None, max_keepalive_connections=100)  # how many at once is the router's affair
+    proxied = url.scheme in getproxies() and not proxy_bypass(url.host)
+    transport = None
+    if not proxied:
+        transport = httpx2.AsyncHTTPTransport(limits=pool)
+        if not local:
+            transport._pool._network_backend = _Guarded()  # noqa: SLF001 - there is no other way in
+    elif not local and _is_private_number(url.host):
+        raise AddressRefused  # what a name stands for is the proxy's to know
+    return httpx2.AsyncClient(
+        timeout=limits(timeout),
+        limits=pool,
+        transport=transport,
+        trust_env=proxied,
+        follow_redirects=False,  # a redirect would carry the prompt to a host nobody configured
+        event_hooks={"request": [_note_new_connections]},
+    )
+
+
+class _Guarded(httpcore2.AnyIOBackend):
+    """Looks a name up once, and connects to what was found only where that is public."""
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore2.AsyncNetworkStream:
+        allowed = [address for address in await _addresses(host, port) if is_public(address)]
+        if not allowed:
+            raise AddressRefused
+        failed: Exception | None = None
+        for address in allowed:
+            try:
+                return await super().connect_tcp(address, port, timeout, local_address, socket_options)
+            except httpcore2.ConnectError as error:
+                failed = error
+        assert failed is not None
+        raise failed
+
+
+async def _addresses(host: str, port: int) -> list[str]:
+    try:
+        infos = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise httpcore2.ConnectError(str(error)) from error
+    return list(dict.fromkeys(str(info[4][0]) for info in infos))
+
+
+def _is_private_number(host: str) -> bool:
+    try:
+        infos = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+    except OSError:
+        return False
+    return not all(is_public(str(info[4][0])) for info in infos)
+
+
+async def _note_new_connections(request: httpx2.Request) -> None:
+    async def trace(event: str, _info: Mapping[str, Any]) -> None:
+        if event == "connection.connect_tcp.started":
+            request.extensions["fresh"] = True
+
+    request.extensions["trace"] = trace
