@@ -62,7 +62,7 @@ class Upstream:
     def __init__(self, *replies: Reply, handler: Handler | None = None) -> None:
         self.replies = list(replies)
         self.requests: list[Request] = []
-        self.left = asyncio.Event()  # a client left a stalled answer
+        self.left = asyncio.Event()  # a client left an answer that was stalled or being sent
         self.asked = asyncio.Event()
         self.url = ""
         self._handler = handler or self._next
@@ -96,7 +96,9 @@ class Upstream:
                 self.asked.set()
                 if not await self._answer(await self._handler(request), reader, writer):
                     break
-        except (ConnectionError, asyncio.CancelledError):
+        except ConnectionError:
+            self.left.set()
+        except asyncio.CancelledError:
             pass  # cancelled only when the server is closed: streams would log it
         finally:
             self._tasks.discard(task)

@@ -17,6 +17,17 @@ Ability = Literal["chat", "embeddings", "tools", "vision", "image_urls", "json_s
 """What an adapter can carry: `image_urls` beside images as bytes, `management` is listing, pulling, deleting models."""
 
 
+class BadSettings(ValueError):
+    """A provider can't be served with these settings. For `build` to raise: which field, and what to do about it.
+
+    The text is shown to whoever looks at the provider, so it must hold no secret.
+    """
+
+    def __init__(self, field: str, what: str) -> None:
+        super().__init__(f"{field}: {what}")
+        self.field = field
+
+
 class Settings(Struct, frozen=True, kw_only=True):
     """What an adapter is built with: the provider's registration, and the key it may use, where it has one.
 
@@ -46,3 +57,11 @@ class Kind(Struct, frozen=True, kw_only=True):
     base_url: str | None = None
     networked: bool = True
     extra: str | None = None
+
+
+class MissingExtra(ValueError):
+    """What this kind of provider needs isn't installed. Install the extra that the message names."""
+
+    def __init__(self, extra: str) -> None:
+        super().__init__(f"this needs a package that isn't installed: pip install 'trunkline[{extra}]'")
+        self.extra = extra
