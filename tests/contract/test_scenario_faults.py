@@ -32,10 +32,6 @@ NO_REQUESTS = [b"[]", b"{", b"", b'"hi"', b"\xff", b'{"messages": 3}', b'{"messa
 PROMPT = "my-prompt-is-private"
 
 
-def _refuses(kind: FailureClass) -> Callable[[Case], bool]:
-    return lambda case: case.wire.refusing(kind) is not None
-
-
 def _breaks_off(kind: FailureClass) -> Callable[[Case], bool]:
     return lambda case: case.wire.failing(kind) is not None
 
@@ -52,16 +48,26 @@ async def failing(case: Case, told: Reply, *, stream: bool) -> tuple[Heard, int]
 
 
 @both
-@each("kind", {kind: _refuses(kind) for kind in FailureClass})
-async def test_a_refusal_is_a_failure_of_its_class_and_is_not_tried_again(
-    case: Case, kind: FailureClass, stream: bool
-) -> None:
-    told = case.wire.refusing(kind, retry_after=7)
-    assert told is not None
-    heard, requests = await failing(case, told, stream=stream)
-    assert isinstance(heard.end, Failure)
-    assert (heard.end.kind, heard.end.status, heard.end.retry_after) == (kind, told.status, 7.0)
-    assert requests == 1
+@every_case
+async def test_a_refusal_is_a_failure_of_its_class_and_is_not_tried_again(case: Case, stream: bool) -> None:
+    refusals = {kind: case.wire.refusing(kind, retry_after=7) for kind in FailureClass}
+    known = {kind: told for kind, told in refusals.items() if told is not None}
+    async with case.calling(*known.values()) as (adapter, upstream):
+        heard = [(await ask(adapter, call(), stream=stream)).end for _ in known]
+    failures = [(end.kind, end.status, end.retry_after) for end in heard if isinstance(end, Failure)]
+    assert failures == [(kind, told.status, 7.0) for kind, told in known.items()]
+    assert len(upstream.requests) == len(known)
+
+
+@both
+@every_case
+async def test_no_failure_shows_the_key_or_the_prompt(case: Case, stream: bool) -> None:
+    for kind in (FailureClass.AUTH, FailureClass.INVALID_REQUEST, FailureClass.UNAVAILABLE):
+        told = case.wire.refusing(kind)
+        assert told is not None
+        said = b"".join(told.body).decode()
+        leaky = structs.replace(told, body=[said.replace("says no", f"says no to {CANARY}").encode()])
+        await failing(case, leaky, stream=stream)
 
 
 @every_case
@@ -145,8 +151,9 @@ async def test_a_kept_alive_connection_found_dead_is_opened_again_once(case: Cas
 @both
 @every_case
 async def test_silence_ends_at_the_calls_deadline_and_the_server_sees_it(case: Case, stream: bool) -> None:
-    async with case.calling(SILENCE) as (adapter, upstream):
-        assert (await ask(adapter, call(timeout=0.1), stream=stream)).failure == "timeout"
+    async with case.calling(reply(case.wire, SAID, stream=stream), SILENCE) as (adapter, upstream):
+        await ask(adapter, call(), stream=stream)  # the first call may take long: an SDK is imported for it
+        assert (await ask(adapter, call(timeout=0.2), stream=stream)).failure == "timeout"
         async with asyncio.timeout(1):
             await upstream.left.wait()
 
