@@ -1,0 +1,341 @@
+"""The way to Gemini that a provider may be told to take (`transport: sdk`): Google's `google-genai` package.
+
+Requests are built from Google's own types and answers read by them, so that each is held to what Google knows of its
+wire; then they are JSON again for the adapter. Slow, and what the raw path is checked against.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
+from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from trunkline_events.failure import Failure, FailureClass, UpstreamError
+
+from trunkline_actors.adapters import faults, raw_http
+from trunkline_actors.adapters.gemini_faults import failure_of
+from trunkline_actors.adapters.transport import is_no_stream
+
+if TYPE_CHECKING:
+    import httpx2
+    from google import genai
+
+_NO_KEY = "none"  # the SDK insists on a key, and takes the environment's where it is given None
+_DRAIN_S = 0.1
+_TIMED_OUT = Failure(kind=FailureClass.TIMEOUT, message="upstream did not answer in time")
+NO_EXTRA = Failure(
+    kind=FailureClass.INTERNAL,
+    message="the package google-genai is not installed: pip install 'trunkline[gemini]', or use transport: raw",
+)
+
+
+class _Exchange:
+    """One request of ours on its way through the SDK, which shows neither the request nor the response."""
+
+    def __init__(self, *, stream: bool) -> None:
+        self.stream = stream
+        self.request: httpx2.Request | None = None
+        self.response: httpx2.Response | None = None
+
+    def died_while_idle(self) -> bool:
+        """Whether it went out on a kept-alive connection and not a byte of an answer came back."""
+        return self.request is not None and not {"fresh", "answered"} & set(self.request.extensions)
+
+
+_EXCHANGE: ContextVar[_Exchange] = ContextVar("exchange")
+
+
+class GeminiSdk:
+    """Requests to one host under one credential, carried by the SDK. A `Transport` for Gemini's paths alone.
+
+    `base_url` is without the version of the API. `timeout` is in seconds, for each wait on the network. `local`:
+    private addresses may be called. `secrets` never appear in a message.
+
+    Cheap to construct: the SDK (a second to import) and its client are made at the first call, in a thread. No variable
+    of the environment names a key, a project or an address.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        version: str,
+        *,
+        key: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout: float = 60.0,
+        local: bool = False,
+        secrets: tuple[str, ...] = (),
+    ) -> None:
+        self._secrets = secrets
+        self._make = lambda: _make_client(base_url, version, key or _NO_KEY, dict(headers or {}), timeout, local)
+        self._made: tuple[genai.Client, httpx2.AsyncClient] | None = None
+        self._making = asyncio.Lock()
+        self._closed = False
+
+    async def fetch(self, path: str, body: bytes | None, timeout: float, *, method: str | None = None) -> bytes:
+        """The whole answer to a request, by what its path asks for. Raises UpstreamError."""
+        del method
+        with self._translated():
+            async with asyncio.timeout(timeout):
+                client = await self._client()
+                if body is None:
+                    return await self._tried(lambda: _listed(client))
+                model, asked = _split(path)
+                ask = _embedded if asked == "batchEmbedContents" else _generated
+                arguments = ask(client, model, body)
+                return await self._tried(arguments)
+
+    @asynccontextmanager
+    async def opened(self, path: str, body: bytes, deadline: float) -> AsyncIterator[AsyncGenerator[bytes, None]]:
+        """The answer as events, one of a stream's each, up to `deadline` by the loop's clock. As RawHttp's."""
+        exchange = _Exchange(stream=True)
+        with self._translated():
+            async with asyncio.timeout_at(deadline):
+                client = await self._client()
+                asked = _streamed(client, _split(path)[0], body)
+                source, first = await self._first(asked, exchange)
+        try:
+            async with aclosing(source):
+                yield self._pieces(source, first, deadline)
+                with suppress(Exception):
+                    async with asyncio.timeout(_DRAIN_S):
+                        async for _ in source:
+                            pass
+        finally:
+            # Closing the SDK's generators closes the response some turns of the loop later only.
+            if exchange.response is not None:
+                await exchange.response.aclose()
+
+    async def close(self) -> None:
+        """Release connections. Calls under way end in UpstreamError."""
+        self._closed = True
+        async with self._making:
+            if self._made is not None:
+                await self._made[0].aio.aclose()
+                await self._made[1].aclose()
+
+    async def _tried(self, ask: Callable[[], Any]) -> bytes:
+        """Ask once, and once more where a kept-alive connection turned out to be dead: see `RawSession.send`."""
+        exchange = _Exchange(stream=False)
+        _EXCHANGE.set(exchange)
+        try:
+            return _bytes_of(await ask())
+        except Exception as error:
+            if not (_is_lost(error) and exchange.died_while_idle()):
+                raise
+        return _bytes_of(await ask())
+
+    async def _first(self, ask: Callable[[], Any], exchange: _Exchange) -> tuple[AsyncGenerator[Any, None], Any]:
+        _EXCHANGE.set(exchange)
+        source = await ask()
+        try:
+            return source, await anext(source, None)
+        except Exception as error:
+            if not (_is_lost(error) and exchange.died_while_idle()):
+                raise
+        source = await ask()
+        return source, await anext(source, None)
+
+    async def _pieces(
+        self, source: AsyncGenerator[Any, None], chunk: Any, deadline: float
+    ) -> AsyncGenerator[bytes, None]:
+        while chunk is not None:
+            yield b"data: " + _bytes_of(chunk) + b"\n\n"
+            # No timeout or translation may span the yield: they would catch what the consumer does meanwhile.
+            with self._translated():
+                async with asyncio.timeout_at(deadline):
+                    chunk = await anext(source, None)
+
+    async def _client(self) -> "genai.Client":
+        async with self._making:
+            if self._made is None and not self._closed:
+                self._made = await asyncio.to_thread(self._make)
+            if self._made is None or self._is_closed():
+                raise _gone()
+            return self._made[0]
+
+    def _is_closed(self) -> bool:
+        return self._closed
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        """Turn whatever the SDK, its HTTP stacks or a deadline raise into UpstreamError, the cause kept."""
+        try:
+            yield
+        except UpstreamError:
+            raise
+        except Exception as error:
+            raise (_gone() if self._closed else UpstreamError(failure_of_error(error, self._secrets))) from error
+
+
+def _gone() -> UpstreamError:
+    return faults.upstream_error(FailureClass.CONNECTION, "the connection to this upstream was closed")
+
+
+def _split(path: str) -> tuple[str, str]:
+    from urllib.parse import unquote
+
+    model, _, asked = path.partition("?")[0].removeprefix("/").rpartition(":")
+    return unquote(model), asked
+
+
+def _generated(client: "genai.Client", model: str, body: bytes) -> Callable[[], Any]:
+    contents, config = _typed(body)
+    return lambda: client.aio.models.generate_content(model=model, contents=contents, config=config)
+
+
+def _streamed(client: "genai.Client", model: str, body: bytes) -> Callable[[], Any]:
+    contents, config = _typed(body)
+    return lambda: client.aio.models.generate_content_stream(model=model, contents=contents, config=config)
+
+
+def _typed(body: bytes) -> tuple[Any, Any]:
+    """The contents and the configuration of a request as Google's types. Raises UpstreamError (invalid request)."""
+    from google.genai import types
+    from pydantic import ValidationError
+
+    request = msgspec.json.decode(body)
+    config = request.pop("generationConfig", {})
+    contents = request.pop("contents")
+    # One call of ours is one request: nothing is gone on with or called by itself.
+    once = {"automaticContinuation": False, "automaticFunctionCalling": {"disable": True}}
+    try:
+        return (
+            [types.Content.model_validate(content) for content in contents],
+            types.GenerateContentConfig.model_validate(config | request | once),
+        )
+    except ValidationError as error:
+        raise _unfit(error) from error
+
+
+def _embedded(client: "genai.Client", model: str, body: bytes) -> Callable[[], Any]:
+    from google.genai import types
+    from pydantic import ValidationError
+
+    requests = msgspec.json.decode(body)["requests"]
+    size = requests[0].get("outputDimensionality")
+    try:
+        contents = [types.Content.model_validate(one["content"]) for one in requests]
+        config = types.EmbedContentConfig(output_dimensionality=size)
+    except ValidationError as error:
+        raise _unfit(error) from error
+    return lambda: client.aio.models.embed_content(model=model, contents=contents, config=config)
+
+
+def _unfit(error: Any) -> UpstreamError:
+    where = ".".join(str(step) for step in error.errors()[0]["loc"])
+    return faults.upstream_error(FailureClass.INVALID_REQUEST, f"{faults.safe(where)}: not what Gemini takes")
+
+
+async def _listed(client: "genai.Client") -> Any:
+    found = await client.aio.models.list(config={"page_size": 1})
+    return {"models": [model.name for model in found.page]}
+
+
+def _bytes_of(response: Any) -> bytes:
+    """A response of the SDK as the JSON it came from; bytes, such as signatures, are base64 again."""
+    if not isinstance(response, dict):
+        kept_out = {"sdk_http_response", "parsed", "automatic_function_calling_history"}
+        response = response.model_dump(by_alias=True, exclude_none=True, exclude=kept_out)
+    return msgspec.json.encode(response, enc_hook=str)
+
+
+def load() -> None:
+    """Import the SDK and build the types of requests and answers: a second of CPU, so not on the loop."""
+    try:
+        from google.genai import types
+    except ImportError as error:
+        raise UpstreamError(NO_EXTRA) from error
+    from trunkline_actors.adapters import sdk_client
+
+    assert sdk_client.http_client
+    for kind in (types.Content, types.GenerateContentConfig, types.EmbedContentConfig, types.GenerateContentResponse):
+        kind.model_rebuild()
+
+
+def _make_client(
+    base_url: str, version: str, key: str, headers: dict[str, str], timeout: float, local: bool
+) -> "tuple[genai.Client, httpx2.AsyncClient]":
+    load()
+    import httpx2
+    from google import genai
+    from google.genai import types
+
+    from trunkline_actors.adapters.sdk_client import http_client, limits
+
+    http = http_client(base_url, timeout, local)
+    waits = limits(timeout).as_dict()
+
+    async def note_request(request: "httpx2.Request") -> None:
+        # The SDK's own timeout would be sent to Google too, as one for the whole answer.
+        request.extensions["timeout"] = waits
+        _EXCHANGE.get().request = request
+
+    async def note_response(response: "httpx2.Response") -> None:
+        exchange = _EXCHANGE.get()
+        exchange.response = response
+        if exchange.stream and response.status_code == 200 and is_no_stream(response.headers.get("content-type", "")):
+            said = await response.aread()
+            if b'"error"' in said:
+                raise UpstreamError(failure_of(200, response.headers, said, now=0.0, secrets=(key,)))
+            raise faults.upstream_error(FailureClass.INTERNAL, "upstream sent no event stream", 200)
+
+    hooks = http.event_hooks
+    http.event_hooks = {"request": [*hooks["request"], note_request], "response": [note_response]}
+    client = genai.Client(
+        vertexai=False,
+        api_key=key,
+        http_options=types.HttpOptions(
+            base_url=base_url,
+            api_version=version,
+            headers=headers,
+            # One attempt; without this the SDK tries again by itself after some seconds, over aiohttp at least.
+            retry_options=types.HttpRetryOptions(attempts=1),
+            # Left to itself the SDK takes aiohttp where it can, follows redirects, and calls any address.
+            httpx_async_client=http,
+            # Two parts that are never used, given so that no certificates are read for them (50 ms).
+            httpx_client=httpx2.Client(transport=httpx2.BaseTransport()),
+            async_client_args={"ssl": True},
+        ),
+    )
+    return client, http
+
+
+def _is_lost(error: Exception) -> bool:
+    import httpx2
+
+    return isinstance(error, httpx2.RemoteProtocolError | httpx2.ReadError | httpx2.WriteError)
+
+
+def failure_of_error(error: Exception, secrets: tuple[str, ...]) -> Failure:
+    """The one class that an error of the SDK, of any HTTP stack it may stand on, or of Python's belongs to."""
+    if isinstance(error, TimeoutError):  # our deadline's, perhaps while the SDK is still being imported
+        return _TIMED_OUT
+    import httpx
+    import httpx2
+    from google.genai import errors
+
+    if isinstance(error, errors.APIError):
+        return _failure_of_answer(error, secrets)
+    # Named by its type alone: its text may hold a URL, a header or a piece of the body.
+    name = type(error).__name__
+    if isinstance(error, httpx.TimeoutException | httpx2.TimeoutException):
+        return _TIMED_OUT
+    ours = (httpx.LocalProtocolError, httpx.UnsupportedProtocol, httpx2.LocalProtocolError, httpx2.UnsupportedProtocol)
+    if isinstance(error, httpx.TransportError | httpx2.TransportError) and not isinstance(
+        error, (*ours, httpx2.SSEError)
+    ):
+        return Failure(kind=FailureClass.CONNECTION, message=f"connection to upstream failed ({name})")
+    if type(error).__module__.startswith("google.auth") and name == "TransportError":
+        return Failure(kind=FailureClass.CONNECTION, message=f"connection to upstream failed ({name})")
+    return raw_http.failure_of_error(error)
+
+
+def _failure_of_answer(error: Any, secrets: tuple[str, ...]) -> Failure:
+    answer = error.response
+    if (said := getattr(answer, "content", None)) is not None:
+        return failure_of(answer.status_code, answer.headers, said, now=time.time(), secrets=secrets)
+    # Inside a stream: the response is the SDK's own then, and no answer about the error.
+    return failure_of(error.code, {}, msgspec.json.encode(error.details, enc_hook=str), now=0.0, secrets=secrets)
