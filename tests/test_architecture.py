@@ -55,6 +55,7 @@ SHELLS = {
         *("escrow", "scopes", "recalls", "parked", "parking", "budgets"),  # money above threads, and waiting for it
         *("provider", "attempting", "running", "answers", "stalls", "adapters", "fleet"),  # running an attempt
         *("breaker", "meter", "board", "configurations", "analyzers", "preparing"),  # what routing decides from
+        *("keyring", "keyholder", "secretary", "vault_store", "unlock_file"),  # keys of providers
         *("present", "advice"),
         *("registrar", "readers", "threads", "circuits", "keeper", "lease", "dependents", "draining", "policymaker"),
         # what a process remembers, and keeps in the bus

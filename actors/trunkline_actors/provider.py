@@ -1,6 +1,7 @@
 """The provider: runs attempts upstream, streams straight to the caller, and settles each exactly once."""
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 
@@ -10,6 +11,7 @@ from trunkline_events import headers, subjects
 from trunkline_events.failure import Failure, FailureClass, UpstreamError
 from trunkline_events.refusal import Refused
 from trunkline_events.registry import Provider
+from trunkline_events.secret import is_stored
 
 from trunkline_actors.adapters import Adapter
 from trunkline_actors.answers import Answering
@@ -35,6 +37,8 @@ class ProviderActor(ServiceActor):
         super().__init__(runtime.bus, "trunkline-provider", runtime.version, metadata)
         self.provider = provider
         self._runtime = runtime
+        self._make_adapter = make_adapter
+        self._keyed = runtime.keyring.standing(provider)
         self._adapter = make_adapter(provider)
         self._attempts = Attempts()
         self._breaker = Breaker(runtime, provider, self.spawn)
@@ -53,7 +57,38 @@ class ProviderActor(ServiceActor):
             Endpoint(name="join", subject=subjects.JOIN, handler=self._join, queue=""),
         ]
 
+    async def starting(self) -> None:
+        if is_stored(self.provider.secret):
+            self._runtime.keyring.on_change.append(self._keys_changed)
+            self._keys_changed()
+        await super().starting()
+
+    def _keys_changed(self) -> None:
+        """Call with the key there is now. Calls that run end with the one they began with."""
+        keyed = self._runtime.keyring.standing(self.provider)
+        if keyed == self._keyed:
+            return
+        self._keyed, before = keyed, self._adapter
+        self._adapter = self._make_adapter(self.provider)
+        running = [one.stopped for one in self._attempts]
+
+        async def close() -> None:
+            if running:
+                await asyncio.wait(running)
+            await before.close()
+
+        self.spawn(close())
+
+    def _forget_keys(self) -> None:
+        with contextlib.suppress(ValueError):  # it never listened
+            self._runtime.keyring.on_change.remove(self._keys_changed)
+
+    async def fallen(self) -> None:
+        self._forget_keys()
+        await super().fallen()
+
     async def stopped(self) -> None:
+        self._forget_keys()
         await super().stopped()
         await self._adapter.close()
 
@@ -64,6 +99,7 @@ class ProviderActor(ServiceActor):
         return None
 
     async def _check(self, delivery: Delivery) -> Refused | None:
+        await self._runtime.keyring.settled()
         try:
             await self._adapter.check()
         except UpstreamError as error:
@@ -106,6 +142,7 @@ class ProviderActor(ServiceActor):
         if unpacked is None:
             return Refused(code="invalid_request", message=f"only routers send here; send chats to {subjects.CHAT}")
         dispatch, body = unpacked
+        await self._runtime.keyring.settled()
         if self._attempts.knows(dispatch.attempt_id):
             return None
         listeners = [inbox for inbox in dispatch.listeners if self.bus.may_reply(inbox)]

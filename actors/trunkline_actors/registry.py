@@ -23,6 +23,7 @@ from trunkline_events.registry import (
     RegistryFact,
 )
 from trunkline_events.subjects import id_problem
+from trunkline_events.secret import reference_problem
 from trunkline_projections.models import Registry
 
 from trunkline_actors.requests import AUTO
@@ -75,6 +76,8 @@ class RegisterProvider(Struct, frozen=True, kw_only=True):
     breaker_failures: int = 5
     breaker_open_s: float = 60.0
     data: list[str] = []
+    queue_timeout_s: float = 10.0
+    transport: str = "raw"
     reason: str | None = None
 
 
@@ -254,12 +257,14 @@ def _provider_problem(provider: Provider, kinds: frozenset[str]) -> Refused | No
         return invalid("base_url must start with http:// or https://", "base_url")
     if provider.kind == "openai-compatible" and provider.base_url is None:
         return invalid("a provider of kind 'openai-compatible' needs a base_url", "base_url")
-    if provider.secret is not None and not provider.secret.startswith("env:"):
-        return invalid("secret names a secret, such as env:OPENAI_API_KEY; never the key itself", "secret")
+    if provider.secret is not None and (problem := reference_problem(provider.secret)):
+        return invalid(f"secret names a secret, never the key itself: {problem}", "secret")
     for name in ("timeout_s", "first_token_timeout_s", "stall_timeout_s", "breaker_open_s"):
         seconds = getattr(provider, name)
         if seconds is not None and not 0 < seconds <= LONGEST_S:
             return invalid(f"{name} must be more than 0 and at most {LONGEST_S:,} seconds", name)
+    if not 0 <= provider.queue_timeout_s <= LONGEST_S:
+        return invalid(f"queue_timeout_s must be at least 0 and at most {LONGEST_S:,} seconds", "queue_timeout_s")
     if provider.breaker_failures < 1:
         return invalid("breaker_failures must be at least 1", "breaker_failures")
     if provider.max_concurrency is not None and provider.max_concurrency < 1:

@@ -25,9 +25,11 @@ from trunkline_actors.claims import Claims
 from trunkline_actors.configurations import Configurations
 from trunkline_actors.degraded import Degraded
 from trunkline_actors.dispatch import Pulse, encode
+from trunkline_actors.keyring import Keyring
 from trunkline_actors.ledger import Ledger
 from trunkline_actors.meter import Meter
 from trunkline_actors.minutes import Minutes
+from trunkline_actors.plugin_book import PluginBook
 from trunkline_actors.rates import Rates
 from trunkline_actors.scopes import Scopes
 from trunkline_actors.shell import Shell
@@ -80,11 +82,15 @@ class Runtime:
         self.meter = Meter(self.bus, name, self.minutes)
         self.board = Board(self.bus, lambda: self.gateway.state.registry)
         """Empty until it is started, which a host does whose actors ask it."""
+        self.keyring = Keyring(connection, name, replicas)
+        """Knows no vault until it is started, which a host does whose actors need secrets."""
         self.configurations = Configurations(log_, self.ledger)
         self.analyzers = Analyzers()
         self.degraded = Degraded(name, log_, connection, lambda: self.clock(), lambda: self._changed.set())
         """What this process has to do without."""
         log_.on_unavailable = self.degraded.log_failed
+        self.plugins = PluginBook(name, log_, self.shell, self.new_id, lambda: self._changed.set())
+        """What the plugins of providers here come to."""
         self.forced: str | None = None
         """The model that this process was started to send every request to."""
         self.roles: list[str] = []
@@ -118,6 +124,7 @@ class Runtime:
         self.gateway.on_change.append(self._read)
         self._pulse = asyncio.create_task(self._beat())
         self.degraded.start()
+        self.plugins.start()
         return self
 
     @classmethod
@@ -171,6 +178,7 @@ class Runtime:
     async def beat(self) -> None:
         """Tell what this process has under way, in as many messages as it takes."""
         answered, self._answered = self._answered, []
+        plugins = self.plugins.used()
         attempts, waiting = [*self.held, *self.open], list(self.waiting.items())
         for start in range(0, max(len(attempts), len(waiting), len(answered), 1), PULSE_PART):
             part = slice(start, start + PULSE_PART)
@@ -183,6 +191,7 @@ class Runtime:
                 waiting=dict(waiting[part]),
                 degraded=self.degraded.since,
                 failing=dict(self.analyzers.failed),
+                plugins=plugins,
             )
             await self.bus.publish(PULSE, encode(pulse))
 
@@ -201,10 +210,12 @@ class Runtime:
 
     async def stop(self) -> None:
         """Say what is left to say and let go of the connection."""
+        await self.plugins.stop()
         await self.degraded.stop()
         await end_task(self._pulse)
         await self.beat()
         self.analyzers.close()
+        await self.keyring.stop()
         await self.meter.stop()
         await self.minutes.stop()
         await self.board.stop()

@@ -10,7 +10,7 @@ STREAM = "TRUNKLINE"
 LOG = "trunkline.log"
 EVENTS = "trunkline.events"
 
-CATEGORIES = ("model", "provider", "policy", "thread", "budget", "circuit", "gateway")
+CATEGORIES = ("model", "provider", "policy", "thread", "budget", "circuit", "gateway", "secret", "plugin")
 
 NO_THREAD = "-"
 """The aggregate of requests that belong to no thread. Never a legal client id."""
@@ -32,6 +32,8 @@ BUDGETS = "trunkline.budgets"
 POLICY = "trunkline.policy"
 ROUTING = "trunkline.routing"
 CIRCUITS = "trunkline.circuits"
+SECRETS = "trunkline.secrets"
+PLUGINS = "trunkline.plugins"
 RECALL = "trunkline.recall"
 """Heard by all routers: give back what you don't need of a budget."""
 
@@ -48,6 +50,10 @@ REQUESTS_BUCKET = "TRUNKLINE_REQUESTS"
 """Request claims and kept answers, for idempotency: 24 hours."""
 LEASES_BUCKET = "TRUNKLINE_LEASES"
 """Who leads: one key a role, gone when its holder is."""
+SECRETS_BUCKET = "TRUNKLINE_SECRETS"
+"""The vault: what providers are called with, encrypted."""
+SLOTS_BUCKET = "TRUNKLINE_SLOTS"
+"""Which process may call a provider instance how many times at once: one key an instance that has a limit."""
 METRICS_BUCKET = "TRUNKLINE_METRICS"
 """What providers measured, by the minute: a week of it."""
 DEPENDENTS_BUCKET = "TRUNKLINE_DEPENDENTS"

@@ -8,22 +8,26 @@ from trunkline_events.circuit import CircuitFact
 from trunkline_events.envelope import RecordedEvent
 from trunkline_events.policy import PolicyFact
 from trunkline_events.registry import ProviderRemoved, RegistryFact
+from trunkline_events.secret import SecretFact
 from trunkline_events.thread import ThreadFact
 
-from trunkline_projections import attempts, budgets, circuits, models, policies
+from trunkline_projections import attempts, budgets, circuits, models, policies, secrets
 from trunkline_projections.attempts import UnderWay
 from trunkline_projections.budgets import Budgets
 from trunkline_projections.circuits import Circuits
 from trunkline_projections.fold import Fold
+from trunkline_projections.secrets import EMPTY as NO_SECRETS
+from trunkline_projections.secrets import Secrets
 
 
 class Gateway(Struct, frozen=True, kw_only=True):
-    """What routing decides from, at one position of the log: registry, policy, breakers, and budgets above threads."""
+    """What is decided from, at one position of the log: registry, policy, breakers, budgets above threads, secrets."""
 
     registry: models.Registry = models.EMPTY
     routing: policies.Routing = policies.EMPTY
     circuits: Circuits = field(default_factory=dict)
     budgets: Budgets = field(default_factory=dict)
+    secrets: Secrets = NO_SECRETS
 
 
 def _step_gateway(state: Gateway, event: RecordedEvent) -> Gateway:
@@ -36,6 +40,8 @@ def _step_gateway(state: Gateway, event: RecordedEvent) -> Gateway:
     if event.category == "policy":
         routing = policies.evolve(state.routing, cast("PolicyFact", event.body), event.sequence)
         return structs.replace(state, routing=routing)
+    if event.category == "secret":
+        return structs.replace(state, secrets=secrets.evolve(state.secrets, cast("SecretFact", event.body)))
     fact = cast("RegistryFact", event.body)
     if isinstance(fact, ProviderRemoved):  # whoever gets its id next begins with a closed circuit
         state = structs.replace(state, circuits=circuits.without(state.circuits, fact.id))
@@ -44,7 +50,13 @@ def _step_gateway(state: Gateway, event: RecordedEvent) -> Gateway:
 
 GATEWAY = Fold(
     name="gateway",
-    categories=(*models.CATEGORIES, *policies.CATEGORIES, *circuits.CATEGORIES, *budgets.CATEGORIES),
+    categories=(
+        *models.CATEGORIES,
+        *policies.CATEGORIES,
+        *circuits.CATEGORIES,
+        *budgets.CATEGORIES,
+        *secrets.CATEGORIES,
+    ),
     state=Gateway,
     initial=Gateway,
     step=_step_gateway,

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import nats.errors
 import nats.js.errors
+from nats.aio.msg import Msg
 from trunkline_actors import money, slices
 from trunkline_events import headers, subjects
 from trunkline_events.connection import Connection, Unreachable
@@ -20,6 +21,7 @@ from trunkline_projections.as_of import FOLDED, Builder, State
 
 from trunkline import errors
 from trunkline.chat import Chat, Embeddings
+from trunkline.secrets import Secrets
 
 COMMAND_TIMEOUT = 10.0
 
@@ -65,6 +67,7 @@ class Gateway:
         self.policy = Commands(self, subjects.POLICY)
         self.routing = Commands(self, subjects.ROUTING)
         self.circuits = Commands(self, subjects.CIRCUITS)
+        self.secrets = Secrets(self)
 
     async def command(
         self, subject: str, arguments: dict[str, Any], timeout: float = COMMAND_TIMEOUT
@@ -85,6 +88,32 @@ class Gateway:
             raise errors.from_answer(answered[headers.ERROR_CODE], answered.get(headers.ERROR, ""), message.data)
         reply: dict[str, Any] = msgspec.json.decode(message.data)
         return reply
+
+    async def ask_all(
+        self, subject: str, body: bytes, first: float, further: float, expected: int | None = None
+    ) -> list[Msg]:
+        """Ask what every process hears; the answers, of `expected` processes or of whoever answers in time.
+
+        The first may take `first` seconds and each next one `further`; where so many are expected, all of them `first`.
+        """
+        bus = self._connection.nats
+        fields = {headers.KEY: self._key} if self._key else None
+        inbox = bus.new_inbox()
+        subscription = await bus.subscribe(inbox)
+        answers: list[Msg] = []
+        try:
+            await bus.publish(subject, body, reply=inbox, headers=fields)
+            while expected is None or len(answers) < expected:
+                wait = first if expected is not None or not answers else further
+                answer = await subscription.next_msg(timeout=wait)
+                if (answer.headers or {}).get("Status") == "503":  # nobody listens
+                    break
+                answers.append(answer)
+        except (nats.errors.Error, TimeoutError):
+            pass
+        finally:
+            await subscription.unsubscribe()
+        return answers
 
     async def events(
         self,

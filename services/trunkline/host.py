@@ -4,13 +4,15 @@ import importlib.metadata
 import os
 import secrets
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import structlog
 from trunkline_actors import catalogue
 from trunkline_actors.adapters import Adapter
 from trunkline_actors.adapters.factory import build, kinds
 from trunkline_actors.adapters.kinds import Settings
+from trunkline_actors.adapters.unusable import Unusable
 from trunkline_actors.advice import AdviceActor
 from trunkline_actors.analyzers import BUILT_IN, GROUP
 from trunkline_actors.budgets import BudgetsActor
@@ -18,6 +20,9 @@ from trunkline_actors.circuits import CircuitsActor
 from trunkline_actors.degraded import ROUTING_OVERRIDE
 from trunkline_actors.fleet import Fleet
 from trunkline_actors.keeper import KeeperActor
+from trunkline_actors.keyholder import KeyholderActor
+from trunkline_actors.keyring import Keyring, NoSecret
+from trunkline_actors.known_models import Catalogue, shipped
 from trunkline_actors.metrics import MetricsActor
 from trunkline_actors.policymaker import PolicyActor
 from trunkline_actors.pricing import CEILING, rate_of, version_of
@@ -25,10 +30,12 @@ from trunkline_actors.rates import Rates, overridden
 from trunkline_actors.registrar import RegistryActor
 from trunkline_actors.router import RouterActor
 from trunkline_actors.runtime import Runtime
+from trunkline_actors.secretary import SecretsActor
 from trunkline_actors.supervisor import Supervised
 from trunkline_actors.threads import ThreadsActor
 from trunkline_events.connection import Connection
 from trunkline_events.registry import Price, Provider
+from trunkline_events.secret import is_stored
 
 from trunkline import __version__, settings
 from trunkline.lifecycle import DRAIN_SECONDS
@@ -36,6 +43,8 @@ from trunkline.lifecycle import DRAIN_SECONDS
 log = structlog.get_logger()
 
 ACTORS = ("registry", "router", "provider", "keeper")
+HOLDERS = {"registry", "provider"}
+"""The roles that need the keys of the vault."""
 PROJECTOR = "projector"
 ROLES = (*ACTORS, PROJECTOR)
 """What `trunkline run` takes. The projector is no actor: it stands beside a host, in a thread or process of its own."""
@@ -44,7 +53,13 @@ ROLES = (*ACTORS, PROJECTOR)
 class Host:
     """One process with its actors. Start it, and stop it in order: routers first, then what they depend on."""
 
-    def __init__(self, runtime: Runtime, roles: Sequence[str], only: frozenset[str] | None = None) -> None:
+    def __init__(
+        self,
+        runtime: Runtime,
+        roles: Sequence[str],
+        only: frozenset[str] | None = None,
+        known: Callable[[], Catalogue] = shipped,
+    ) -> None:
         self.runtime = runtime
         roles = [role for role in roles if role in ACTORS]
         runtime.roles = list(roles)
@@ -52,19 +67,22 @@ class Host:
         self._fleet: Fleet | None = None
         self._others: list[Supervised] = []
         if "provider" in roles:
-            self._fleet = Fleet(runtime, make_adapter, only)
+            self._fleet = Fleet(runtime, lambda provider: make_adapter(provider, runtime.keyring), only)
         if "router" in roles:
             self._routers = [Supervised(lambda: RouterActor(runtime))]
         if "registry" in roles:
             self._others += [
-                Supervised(lambda: RegistryActor(runtime, frozenset(kinds()))),
+                Supervised(lambda: RegistryActor(runtime, frozenset(kinds()), known)),
                 Supervised(lambda: ThreadsActor(runtime)),
                 Supervised(lambda: BudgetsActor(runtime)),
                 Supervised(lambda: PolicyActor(runtime, analyzers())),
                 Supervised(lambda: MetricsActor(runtime)),
                 Supervised(lambda: AdviceActor(runtime)),
                 Supervised(lambda: CircuitsActor(runtime)),
+                Supervised(lambda: SecretsActor(runtime)),
             ]
+        if HOLDERS & set(roles):
+            self._others.append(Supervised(lambda: KeyholderActor(runtime)))
         if "keeper" in roles:
             self._others.append(Supervised(lambda: KeeperActor(runtime)))
 
@@ -82,13 +100,17 @@ class Host:
         only: frozenset[str] | None = None,
         replicas: int = 1,
         rates: Rates | None = None,
+        known: Callable[[], Catalogue] = shipped,
         forced: str | None = None,
         name: str | None = None,
+        unlock_file: Path | None = None,
     ) -> "Host":
         """Connect, catch up with the log, and serve. Raises Unreachable, LogUnavailable.
 
-        `rates` are what models cost; by default their own prices and the catalogue's. `forced` is the model that
-        routers here send every request to; `name` tells the process apart, by default from any other.
+        `rates` are what models cost; by default their own prices and the catalogue's. `known` has the models that may
+        be registered by name alone, when it is asked for the first time. `forced` is the model that
+        routers here send every request to; `name` tells the process apart, by default from any other. `unlock_file`
+        holds what opens the vault of secrets.
         """
         name = name or process_name()
         connection = await Connection.open(url, name=f"trunkline {' '.join(roles)} {name}")
@@ -99,17 +121,20 @@ class Host:
         except BaseException:
             await connection.close()
             raise
-        host = cls(runtime, roles, only)
+        host = cls(runtime, roles, only, known)
         try:
-            await host._serve(forced)
+            await host._serve(forced, unlock_file)
         except BaseException:
             await host.stop()
             raise
         log.info("process.serving", process=name, roles=list(roles), position=host.position)
         return host
 
-    async def _serve(self, forced: str | None) -> None:
+    async def _serve(self, forced: str | None, unlock_file: Path | None) -> None:
         runtime, roles = self.runtime, self.runtime.roles
+        if HOLDERS & set(roles):
+            runtime.gateway.on_change.append(runtime.keyring.happened)
+            await runtime.keyring.start(unlock_file, creates="registry" in roles)
         if forced is not None and "router" in roles:
             runtime.forced = forced
             runtime.degraded.enter(ROUTING_OVERRIDE, f"every request goes to {forced}")
@@ -138,11 +163,17 @@ def process_name() -> str:
     return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}"
 
 
-def make_adapter(provider: Provider) -> Adapter:
-    """The adapter of a provider instance, with the secret it names."""
-    key = settings.secret(provider.secret)
-    if provider.secret and key is None:
-        log.warning("provider.secret_missing", provider=provider.id, reason=f"{provider.secret} is not set")
+def make_adapter(provider: Provider, keyring: Keyring) -> Adapter:
+    """The adapter of a provider instance, with the secret it names; without that, one that fails, saying why."""
+    try:
+        key = keyring.secret_of(provider) if is_stored(provider.secret) else settings.secret(provider.secret)
+    except NoSecret as error:
+        log.warning("provider.secret_missing", provider=provider.id, reason=str(error))
+        return Unusable(str(error))
+    if provider.secret and not key:
+        reason = f"{provider.secret} is not set where provider {provider.id!r} is served; set it and start that again"
+        log.warning("provider.secret_missing", provider=provider.id, reason=reason)
+        return Unusable(reason)
     return build(
         provider.kind,
         Settings(
@@ -152,6 +183,7 @@ def make_adapter(provider: Provider) -> Adapter:
             headers=provider.headers,
             timeout_s=provider.timeout_s,
             local=provider.local,
+            transport=provider.transport,
         ),
     )
 

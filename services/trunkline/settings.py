@@ -28,7 +28,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     """What a process is started with. `nats` None: an embedded server, with its data in `data`.
 
     `prices`, by `kind/upstream`, come before the catalogue's; `price_ceiling` is what an unknown price is taken for.
-    `routing_override` is the model that the routers of this process send every request to.
+    `routing_override` is the model that the routers of this process send every request to. `catalogue` is a file of
+    models that may be registered by name, on top of those shipped. `unlock_file` holds the passphrase, or the key, of the vault.
     """
 
     nats: str | None = None
@@ -43,6 +44,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     prices: dict[str, Price] = field(default_factory=dict)
     price_ceiling: Price | None = None
     routing_override: str | None = None
+    unlock_file: Path | None = None
+    catalogue: str | None = None
 
 
 _NAMES = Settings.__struct_fields__

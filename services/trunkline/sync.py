@@ -18,6 +18,7 @@ from trunkline_projections.as_of import State
 
 from trunkline import chat, client, errors
 from trunkline.chat import Chunk, Completion, Messages, Receipt
+from trunkline.secrets import Secrets
 
 _Loop = LoopThread[client.Gateway]
 
@@ -27,7 +28,7 @@ _CLOSED = "this client is closed; connect again with `trunkline.connect_sync`"
 class Commands:
     """One family of commands, as `trunkline.client.Commands` has them, each waiting for its reply."""
 
-    def __init__(self, loop: _Loop, commands: client.Commands) -> None:
+    def __init__(self, loop: _Loop, commands: client.Commands | Secrets) -> None:
         self._loop = loop
         self._commands = commands
 
@@ -137,6 +138,7 @@ class Gateway:
         self.policy = Commands(loop, gateway.policy)
         self.routing = Commands(loop, gateway.routing)
         self.circuits = Commands(loop, gateway.circuits)
+        self.secrets = Commands(loop, gateway.secrets)
 
     def command(
         self, subject: str, arguments: dict[str, Any], timeout: float = client.COMMAND_TIMEOUT

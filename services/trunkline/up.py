@@ -21,6 +21,7 @@ from trunkline.cache import RegistryCache
 from trunkline.embedded import EmbeddedServer
 from trunkline.embedded.errors import EmbeddedServerError
 from trunkline.host import ACTORS, PROJECTOR, Host, make_rates
+from trunkline.known import known_models
 from trunkline.proc import age_seconds
 from trunkline.projector.child import ProjectorChild
 from trunkline.ready import ReadyFile
@@ -32,6 +33,7 @@ log = structlog.get_logger()
 
 UNAVAILABLE = 6
 FAILED = 1
+USAGE = 2
 
 
 class CannotStart(Exception):
@@ -205,6 +207,10 @@ async def _host(
 ) -> Serving:
     """Actors, with the registry kept in the folder `data`."""
     rates = make_rates(settings.prices, settings.price_ceiling)
+    try:
+        known = known_models(settings)
+    except BadSettings as error:
+        raise CannotStart(str(error), USAGE) from error
 
     async def start(name: str) -> Host:
         return await Host.start(
@@ -213,8 +219,10 @@ async def _host(
             only=only,
             replicas=settings.replicas,
             rates=rates,
+            known=known,
             forced=settings.routing_override,
             name=name,
+            unlock_file=settings.unlock_file,
         )
 
     try:

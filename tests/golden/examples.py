@@ -6,8 +6,9 @@ its example becomes the event that its upcasters make of it.
 """
 
 from pathlib import Path
+from typing import Any
 
-from trunkline_events import budget, circuit, gateway, policy, registry, thread
+from trunkline_events import budget, circuit, gateway, policy, registry, secret, thread
 from trunkline_events.codec import CODEC
 from trunkline_events.envelope import Event
 from trunkline_events.measured import Measured
@@ -84,6 +85,13 @@ _SCOPE = {
         "host-1/7": budget.Slice(holder="host-1", period="2026-11", granted_nanos=300_000, spent_nanos=50_000),
         "host-2/1": budget.Slice(holder="host-2", period="2026-10", granted_nanos=100, frozen=True),
     },
+}
+
+_CHANGED: dict[str, Any] = {
+    "vault": "8c1f2b3a4d5e6f70",
+    "revision": 7,
+    "change": "016776263ebba36d",
+    "reason": "leaked",
 }
 
 _POLICY = policy.Policy(
@@ -238,6 +246,17 @@ _EVENTS: list[Event] = [
     policy.OverrideCleared(reason="over"),
     gateway.GatewayDegraded(mode="no-statistics", process="host-1", since=1_795_262_400.5, detail="round robin"),
     gateway.GatewayRecovered(mode="no-statistics", process="host-1", since=1_795_262_400.5, until=1_795_262_401.5),
+    secret.SecretStored(
+        **_CHANGED,
+        id="box-main",
+        provider="box.1",
+        address="http://127.0.0.1:8080/v1",
+        fingerprint="9f6d9f09c98c429e",
+        kdf="argon2id",
+    ),
+    secret.SecretRotated(**_CHANGED, id="box-main", fingerprint="0123456789abcdef", replaced="9f6d9f09c98c429e"),
+    secret.SecretDeleted(**_CHANGED, id="box-main"),
+    secret.VaultRekeyed(**_CHANGED, kdf="pbkdf2-sha256", secrets=2),
 ]
 
 EXAMPLES: dict[str, Event] = {CODEC.name(event): event for event in _EVENTS}
