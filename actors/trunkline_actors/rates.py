@@ -42,6 +42,10 @@ class Rates:
         self._registry, self._since, self._until = registry, quotes.since, quotes.until
         return self._rates
 
+    def listed(self, kind: str, upstream: str, now: float) -> Rate | None:
+        """What the price list says of a model at this Unix time, registered or not."""
+        return self._prices(kind, upstream, now).rate
+
 
 def versions_of(registry: Registry) -> Iterator[tuple[str, Model]]:
     """Every model, and every canary as the model that it may become."""

@@ -12,11 +12,12 @@ from trunkline_events.refusal import Refused
 from trunkline_events.registry import Model, Provider
 from trunkline_projections.models import Registry
 
-from trunkline_actors import discovering, lifecycle, registry, staleness
+from trunkline_actors import cataloguing, discovering, lifecycle, registry, staleness
 from trunkline_actors.bus import Delivery
 from trunkline_actors.commands import ById, Page, Reply, arguments, endpoint
 from trunkline_actors.dependents import Dependents
 from trunkline_actors.draining import LONGEST, drained
+from trunkline_actors.known_models import Catalogue, shipped
 from trunkline_actors.micro import Endpoint
 from trunkline_actors.readers import ChangeActor
 from trunkline_actors.runtime import Runtime
@@ -51,11 +52,12 @@ class _Source:
 
 
 class RegistryActor(ChangeActor):
-    """Registers, changes and lists models and providers."""
+    """Registers, changes and lists models and providers, of the `kinds` there are and the models of a catalogue."""
 
-    def __init__(self, runtime: Runtime, kinds: frozenset[str]) -> None:
+    def __init__(self, runtime: Runtime, kinds: frozenset[str], known: Callable[[], Catalogue] = shipped) -> None:
         super().__init__(runtime, "trunkline-registry")
         self._kinds = kinds
+        self._known = known
         self._dependents = Dependents(runtime)
         lock = asyncio.Lock()  # one for both: what may be said of a model depends on the providers, and the reverse
         self._models = _Source(runtime, "model", lock)
@@ -63,7 +65,7 @@ class RegistryActor(ChangeActor):
 
     def endpoints(self) -> list[Endpoint]:
         return [
-            self._endpoint("models", "register", registry.RegisterModel, self._register_model),
+            self._endpoint("models", "register", cataloguing.Registration, self._register_model),
             self._endpoint("models", "update", _Changes, self._update_model),
             self._endpoint("models", "enable", ById, self._enable_model),
             self._endpoint("models", "disable", _Ending, self._disable_model),
@@ -72,6 +74,7 @@ class RegistryActor(ChangeActor):
             self._endpoint("models", "deploy", lifecycle.DeployModel, self._deploy_model),
             self._endpoint("models", "promote", ById, self._promote_model),
             self._endpoint("models", "discover", discovering.Discover, self._discover_models),
+            self._endpoint("models", "catalogue", cataloguing.Browse, self._browse_catalogue),
             self._endpoint("models", "get", ById, self._get_model),
             self._endpoint("models", "list", Page, self._list_models),
             self._endpoint("providers", "register", registry.RegisterProvider, self._register_provider),
@@ -89,8 +92,35 @@ class RegistryActor(ChangeActor):
 
     # -- models ----------------------------------------------------------------------------------------------------
 
-    async def _register_model(self, given: registry.RegisterModel, delivery: Delivery) -> Reply:
-        return await self._change_model(given.id, delivery, lambda state: registry.register_model(state, given))
+    async def _register_model(self, given: cataloguing.Registration, delivery: Delivery) -> Reply:
+        if given.from_catalogue is not None:
+            return await self._register_known(given.from_catalogue, delivery)
+        described = arguments(delivery, registry.RegisterModel)
+        if isinstance(described, Refused):
+            return described
+        return await self._change_model(described.id, delivery, lambda state: registry.register_model(state, described))
+
+    async def _register_known(self, name: str, delivery: Delivery) -> Reply:
+        """Register a model as the catalogue describes it, with what is given besides."""
+        entry = cataloguing.find(self._known(), name)
+        if isinstance(entry, Refused):
+            return entry
+        fields = arguments(delivery, dict[str, Any])
+        registration = fields if isinstance(fields, Refused) else cataloguing.registration(entry, fields)
+        if isinstance(registration, Refused):
+            return registration
+        model, decide = registration
+        reply = await self._change_model(model, delivery, decide)
+        return reply if isinstance(reply, Refused) else {**reply, "warnings": cataloguing.warnings(entry)}
+
+    async def _browse_catalogue(self, given: cataloguing.Browse, delivery: Delivery) -> Reply:
+        now, rates = self._runtime.clock(), self._runtime.rates
+        known = self._known()
+        found = cataloguing.browse(known, given, lambda kind, upstream: rates.listed(kind, upstream, now))
+        if isinstance(found, Refused):
+            return found
+        models, after = found
+        return {"seq": self._runtime.gateway.position, "dated": known.dated, "models": models, "after": after}
 
     async def _update_model(self, given: "_Changes", delivery: Delivery) -> Reply:
         changes = _changes(delivery)

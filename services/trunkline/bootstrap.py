@@ -9,6 +9,7 @@ from typing import Any
 import nats.errors
 import nats.js.errors
 import structlog
+from trunkline_actors.known_models import shipped
 from trunkline_events import subjects
 from trunkline_events.connection import Connection, Unreachable
 from trunkline_events.stream import DURABILITY, stream_config
@@ -35,7 +36,7 @@ _SCRIPTED = (
     ),
     ("slow", "tokens:40@20", {"input": "2.00", "output": "8.00"}),
 )
-_OPENAI_MODELS = (("gpt-4.1", 1_047_576, 32_768), ("gpt-4.1-mini", 1_047_576, 32_768), ("gpt-4o-mini", 128_000, 16_384))
+_OPENAI_MODELS = ("gpt-6.1-sol", "gpt-6.1-terra", "gpt-6-luna", "text-embedding-3-small")
 
 
 async def promised_log(url: str, durability: Durability, *, replicas: int, ephemeral: bool = False) -> str | None:
@@ -94,23 +95,16 @@ async def _openai(gateway: Gateway) -> str:
     await _register(
         gateway.providers, id="openai", kind="openai", secret=f"env:{OPENAI_KEY}", reason=f"{OPENAI_KEY} is set"
     )
-    for name, window, output in _OPENAI_MODELS:
-        await _register(
-            gateway.models,
-            id=name,
-            provider="openai",
-            context_window=window,
-            max_output=output,
-            features=["tools", "vision", "json_schema"],
-            reason=f"{OPENAI_KEY} is set",
-        )
-    return f"openai: models {', '.join(name for name, _, _ in _OPENAI_MODELS)} ({OPENAI_KEY} is set)"
+    for name in _OPENAI_MODELS:
+        await _register(gateway.models, from_catalogue=name, provider="openai", reason=f"{OPENAI_KEY} is set")
+    return f"openai: models {', '.join(_OPENAI_MODELS)} ({OPENAI_KEY} is set)"
 
 
 async def _ollama(gateway: Gateway, names: list[str]) -> str:
     await _register(gateway.providers, id="ollama", kind="ollama", base_url=OLLAMA, local=True, reason="it answers")
     for name in names:
-        await _register(gateway.models, id=name, provider="ollama", features=["tools"], reason="it is there")
+        known = {"from_catalogue": name, "upstream": name} if shipped().find(name) else {"features": ["tools"]}
+        await _register(gateway.models, id=name, provider="ollama", **known, reason="it is there")
     return f"ollama: {len(names)} models at {OLLAMA}"
 
 

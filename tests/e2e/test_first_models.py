@@ -44,7 +44,9 @@ async def test_openai_is_taken_up_where_its_key_is_set_and_the_key_is_not_record
     async with fresh(tmp_path) as gateway:
         said = await bootstrap.first_models(gateway)
         assert any(line.startswith("openai:") for line in said)
-        assert "gpt-4.1-mini" in await names(gateway, "openai")
+        models = (await gateway.models.list(provider="openai"))["models"]
+        assert {"gpt-6-luna", "text-embedding-3-small"} <= {model["id"] for model in models}
+        assert all(model["context_window"] and model["features"] for model in models)
         provider = (await gateway.providers.get(id="openai"))["provider"]
         assert provider["secret"] == "env:OPENAI_API_KEY"
         log = await gateway.log()
@@ -57,7 +59,7 @@ async def test_an_ollama_server_is_taken_up_with_the_models_it_has(
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         request = await reader.readuntil(b"\r\n\r\n")
         assert request.startswith(b"GET /api/tags ")
-        body = json.dumps({"models": [{"name": "llama3.2:3b"}, {"name": "qwen3:8b"}]}).encode()
+        body = json.dumps({"models": [{"name": "llama3.2"}, {"name": "ours:8b"}]}).encode()
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%b" % (len(body), body))
         await writer.drain()
         writer.close()
@@ -68,7 +70,9 @@ async def test_an_ollama_server_is_taken_up_with_the_models_it_has(
     async with server, fresh(tmp_path) as gateway:
         said = await bootstrap.first_models(gateway)
         assert any(line.startswith("ollama: 2 models") for line in said)
-        assert await names(gateway, "ollama") == ["llama3.2:3b", "qwen3:8b"]
+        known, unknown = (await gateway.models.list(provider="ollama"))["models"]
+        assert (known["id"], known["upstream"], known["context_window"]) == ("llama3.2", "llama3.2", 131_072)
+        assert (unknown["id"], unknown["upstream"], unknown["features"]) == ("ours:8b", "ours:8b", ["tools"])
 
 
 async def test_a_registry_that_holds_something_is_left_alone(tmp_path: Path) -> None:

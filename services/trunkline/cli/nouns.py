@@ -34,8 +34,15 @@ def _add_models(verbs: Verbs) -> None:
         ("register", "register a model"),
         ("update", "change what is named, leave the rest"),
     ):
-        parser = add_entry(models, verb, text)
-        parser.add_argument("--provider", metavar="P", required=verb == "register", help="the instance that serves it")
+        parser = add_client(models.verbs, verb, f"{models.module}:run", text)
+        if verb == "register":
+            parser.add_argument("id", metavar="ID", nargs="?", help="its name here (default: that of the catalogue)")
+            parser.add_argument(
+                "--from-catalogue", metavar="NAME", help="as the catalogue describes it; what is given besides wins"
+            )
+        else:
+            parser.add_argument("id", metavar="ID")
+        parser.add_argument("--provider", metavar="P", help="the instance that serves it")
         parser.add_argument("--upstream", metavar="U", help="the provider's own name of it (default: ID)")
         parser.add_argument("--version", metavar="V", help="a name for this version of it")
         _price(parser)
@@ -57,6 +64,7 @@ def _add_models(verbs: Verbs) -> None:
             parser.add_argument("--drain", metavar="SECONDS", type=float, help="wait so long for what runs to end")
         add_reason(parser)
     _add_versions(models)
+    _add_catalogue(models)
     add_entry(models, "get", "show one")
     _add_metrics(models)
     listing = add_page(models)
@@ -85,6 +93,18 @@ def _add_versions(models: Group) -> None:
     finding.add_argument("--local-only", action="store_true", help="only those whose provider is local")
     finding.add_argument("--context-window", metavar="N", type=int, help="tokens it must take at least")
     finding.add_argument("--limit", metavar="N", type=int, help="at most so many (default 100, at most 1,000)")
+
+
+def _add_catalogue(models: Group) -> None:
+    text = "look through the well-known models that `register --from-catalogue` takes"
+    looking = add_client(models.verbs, "catalogue", f"{models.module}:run", text)
+    looking.add_argument("--kind", metavar="K", help="only those that providers of this kind serve")
+    looking.add_argument("--family", metavar="F", help="only those of this family, like gpt-5")
+    add_many(looking, "--capability", "NAME[=LEAST]", "what it must be good at, and how good, 0 to 1")
+    add_many(looking, "--feature", "F", "tools, vision, json_schema, thinking, embeddings")
+    looking.add_argument("--context-window", metavar="N", type=int, help="tokens it must take at least")
+    looking.add_argument("--limit", metavar="N", type=int, help="at most so many (default 1,000, which is the most)")
+    looking.add_argument("--after", metavar="NAME", help="only those that follow this name")
 
 
 def _price(parser: argparse.ArgumentParser) -> None:

@@ -47,6 +47,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_demo(verbs)
     _add_doctor(verbs)
     _add_bench(verbs)
+    _add_completion(verbs)
     return parser
 
 
@@ -178,6 +179,14 @@ def _add_demo(verbs: Verbs) -> None:
 
 def _add_doctor(verbs: Verbs) -> None:
     add_client(verbs, "doctor", "doctor:run", "check this machine, the bus, the log and the actors")
+
+
+def _add_completion(verbs: Verbs) -> None:
+    text = "print what makes a shell complete our verbs, flags and names of models"
+    completion = add_verb(verbs, "completion", "completion:run", text)
+    completion.add_argument("shell", choices=["bash", "zsh", "fish", "words"], help="words: what may follow LINE")
+    completion.add_argument("line", metavar="LINE", nargs="?", help="what was typed so far")
+    completion.epilog = 'bash: add `eval "$(trunkline completion bash)"` to .bashrc; zsh the same in .zshrc'
 
 
 def _count(text: str) -> int:

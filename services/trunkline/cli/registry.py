@@ -20,6 +20,8 @@ _DONE = {
 }
 _MODEL_COLUMNS = ("id", "provider", "upstream", "status", "capabilities", "price", "tags")
 _FOUND_COLUMNS = ("id", "match", "scores", "provider", "circuit", "success", "p50_ms", "price")
+_KNOWN_COLUMNS = ("name", "kind", "context_window", "max_output", "features", "capabilities", "price", "retires")
+_COLUMNS = {"list": _MODEL_COLUMNS, "discover": _FOUND_COLUMNS, "catalogue": _KNOWN_COLUMNS}
 _PROVIDER_COLUMNS = ("id", "kind", "base_url", "local", "secret", "max_concurrency")
 
 
@@ -56,15 +58,8 @@ def _code(verb: str, reply: dict[str, Any]) -> int:
 def _print(noun: str, verb: str, reply: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         emit(reply)
-    elif verb == "list":
-        columns = _MODEL_COLUMNS if noun == "models" else _PROVIDER_COLUMNS
-        table(columns, [[_shown(column, entry[column]) for column in columns] for entry in reply[noun]])
-        if reply["after"] is not None:
-            say(f"there are more; next: --after {reply['after']}")
-    elif verb == "discover":
-        table(_FOUND_COLUMNS, [_found(one) for one in reply["models"]])
-        if reply["count"] > len(reply["models"]):
-            say(f"there are {reply['count']:,}; next: --limit {min(reply['count'], 1000)}")
+    elif verb in _COLUMNS:
+        _print_page(noun, verb, reply)
     elif verb == "get":
         fields(reply[noun.removesuffix("s")])
     elif verb == "check":
@@ -73,10 +68,25 @@ def _print(noun: str, verb: str, reply: dict[str, Any], *, as_json: bool) -> Non
         show(f"{reply['id']} was {_DONE[verb]} already")
     else:
         show(f"{reply['id']} {_DONE[verb]}{_version(verb, reply)} (event {reply['seq']})")
+        for warning in reply.get("warnings", ()):
+            say(f"warning: {warning}")
         if reply.get("drained"):
             say("nothing runs there any more")
         if reply.get("serving") is False:
             say("no process serves it yet; next: start one with `trunkline run provider`")
+
+
+def _print_page(noun: str, verb: str, reply: dict[str, Any]) -> None:
+    """A table of what was found, and how to see more."""
+    columns = _PROVIDER_COLUMNS if noun == "providers" else _COLUMNS[verb]
+    if verb == "discover":
+        table(columns, [_found(one) for one in reply["models"]])
+        if reply["count"] > len(reply["models"]):
+            say(f"there are {reply['count']:,}; next: --limit {min(reply['count'], 1000)}")
+        return
+    table(columns, [[_shown(column, entry[column]) for column in columns] for entry in reply[noun]])
+    if reply["after"] is not None:
+        say(f"there are more; next: --after {reply['after']}")
 
 
 def _version(verb: str, reply: dict[str, Any]) -> str:
@@ -121,6 +131,8 @@ def _arguments(args: argparse.Namespace) -> dict[str, Any]:
     match args.command, args.verb:
         case "models", "register" | "update":
             given = _model(args)
+            if args.verb == "register":
+                given |= _named(args)
         case "providers", "register" | "update":
             given = _provider(args)
         case "models", "deploy":
@@ -128,6 +140,9 @@ def _arguments(args: argparse.Namespace) -> dict[str, Any]:
             given = {**{name: getattr(args, name) for name in described}, "price": _price(args)}
         case "models", "discover":
             given = _looked_for(args)
+        case "models", "catalogue":
+            filters = ("kind", "family", "context_window", "limit", "after")
+            given = {name: getattr(args, name) for name in filters} | _able(args)
         case "models", "disable" | "retire" | "remove":
             given = {"reason": args.reason, "force": args.force or None, "drain_s": getattr(args, "drain", None)}
         case _:
@@ -153,10 +168,21 @@ def _model(args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+def _named(args: argparse.Namespace) -> dict[str, Any]:
+    """Where a new model is described: in the catalogue, or by an id and a provider at least."""
+    if args.from_catalogue is None and (args.id is None or args.provider is None):
+        raise UsageError("a model needs an ID and its --provider, or a name from the catalogue: --from-catalogue NAME")
+    return {"from_catalogue": args.from_catalogue}
+
+
+def _able(args: argparse.Namespace) -> dict[str, Any]:
+    """What a model that is looked for can do at least."""
+    return {"capabilities": _scores(args.capability, otherwise=0) or None, "features": args.feature or None}
+
+
 def _looked_for(args: argparse.Namespace) -> dict[str, Any]:
     return {
-        "capabilities": _scores(args.capability, otherwise=0) or None,
-        "features": args.feature or None,
+        **_able(args),
         "tags": args.tag or None,
         "local_only": args.local_only or None,
         "context_window": args.context_window,
