@@ -17,7 +17,7 @@ from trunkline_events.connection import Connection
 
 pytest_plugins = ["gateway", "console"]
 
-SECTIONS = ["models", "providers", "circuits", "budgets", "threads"]
+SECTIONS = ["models", "providers", "policy", "circuits", "budgets", "threads"]
 
 # Events 1 to 5 of the fixture: a provider and its models echo, tokens, slow and fails.
 
@@ -80,6 +80,7 @@ async def test_each_line_in_a_pipe_says_what_it_is_of(trunkline: Trunkline, gw: 
         ["models", "slow"],
         ["models", "tokens"],
         ["providers", "scripted"],
+        ["policy", "0"],
         ["circuits", "scripted"],
         ["budgets", "team:a"],
         ["threads", "t1"],
@@ -90,6 +91,15 @@ async def test_each_line_in_a_pipe_says_what_it_is_of(trunkline: Trunkline, gw: 
     assert done.err.startswith("the state after event 7, at 20")
 
 
+async def test_the_policy_is_shown_with_its_rules_and_what_is_forced(trunkline: Trunkline, gw: Gateway) -> None:
+    await gw.policy.publish(policy={"rules": [{"name": "all", "use": ["echo"]}]})
+    await gw.policy.override(model="tokens")
+    told = await trunkline("audit", "state")
+    assert "policy\t1\tall\ttokens\t7" in told.out.splitlines()
+    asked = (await trunkline("audit", "state", "--at", "6", "--json")).json["policy"]
+    assert (asked["version"], asked["policy"]["rules"][0]["use"], asked["override"]) == (1, ["echo"], None)
+
+
 async def test_the_state_is_tables_on_a_terminal(gw: Gateway, bus_url: str, tmp_path: Path) -> None:
     shown = await on_terminal("audit", "state", "--at", "2", cwd=tmp_path, TRUNKLINE_NATS=bus_url, NO_COLOR="1")
     said, *sections = [part.splitlines() for part in shown.replace("\r\n", "\n").split("\n\n")]
@@ -97,7 +107,7 @@ async def test_the_state_is_tables_on_a_terminal(gw: Gateway, bus_url: str, tmp_
     assert [section[0] for section in sections] == SECTIONS
     assert sections[0][1].split() == ["id", "provider", "upstream", "version", "status", "price", "tags"]
     assert sections[0][2].split() == ["echo", "scripted", "echo", "1", "enabled", "1.00/4.00", "-"]
-    assert sections[3:] == [["budgets", "none"], ["threads", "none"]]
+    assert sections[4:] == [["budgets", "none"], ["threads", "none"]]
     assert "\x1b" not in shown
 
 

@@ -83,7 +83,12 @@ async def processes(server: EmbeddedServer, tmp_path: Path) -> AsyncIterator[lis
 async def gw(processes: list[Role], server: EmbeddedServer, upstream: Upstream) -> AsyncIterator[Gateway]:
     async with trunkline.connect(server.url, key=CALLER_KEY) as gateway:
         await gateway.providers.register(
-            id="far", kind="openai-compatible", base_url=upstream.url, secret="env:CANARY_KEY"
+            id="far",
+            kind="openai-compatible",
+            base_url=upstream.url,
+            secret="env:CANARY_KEY",
+            local=True,
+            breaker_failures=1_000,
         )
         for name in ("good", *ERRORS):
             await gateway.models.register(id=name, provider="far", upstream=name, price={"input": "1", "output": "1"})

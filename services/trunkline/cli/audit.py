@@ -18,6 +18,7 @@ from trunkline.client import Gateway
 _SECTIONS = {
     "models": ("id", "provider", "upstream", "version", "status", "price", "tags"),
     "providers": ("id", "kind", "base_url", "local", "secret", "max_concurrency"),
+    "policy": ("version", "rules", "override", "seq"),
     "circuits": ("provider", "state", "failures", "opened_at", "retry_at"),
     "budgets": ("scope", "limit_usd", "window", "time_zone", "settled_usd", "reserved_usd", "team", "holders", "seq"),
     "threads": ("thread_id", "limit_usd", "window", "settled_usd", "reserved_usd", "open", "tokens", "seq"),
@@ -48,11 +49,18 @@ def _print(state: State, *, as_json: bool) -> None:
     else:
         say(f"the state after event {state.sequence:,}, at {when}")
         for name, columns in _SECTIONS.items():
-            _section(name, columns, [[_cell(column, entry[column]) for column in columns] for entry in told[name]])
+            entries = [_policy(told[name])] if name == "policy" else told[name]
+            _section(name, columns, [[_cell(column, entry[column]) for column in columns] for entry in entries])
         if state.more is not None:
             say(f"there are more threads; next: --after {state.more}")
     if state.unknown:
         say(f"not read, since this version doesn't know them: events {', '.join(map(str, state.unknown))}")
+
+
+def _policy(told: dict[str, Any]) -> dict[str, Any]:
+    """The policy on one line: its rules by name, and the model that an operator forces."""
+    rules = [rule["name"] for rule in told["policy"].get("rules", [])]
+    return {**told, "rules": rules, "override": (told["override"] or {}).get("model")}
 
 
 def _section(name: str, columns: Sequence[str], rows: list[list[Any]]) -> None:
