@@ -14,6 +14,8 @@ from typing import Any
 import httpx2
 import openai
 import pytest
+from google.genai import errors as genai_errors
+from trunkline_actors.adapters.gemini_sdk import failure_of_error as of_gemini
 from trunkline_actors.adapters.raw_http import failure_of_error as of_raw
 from trunkline_actors.adapters.sdk_http import failure_of_error as of_sdk
 from trunkline_events.failure import Failure, FailureClass
@@ -185,6 +187,18 @@ ERRORS_OF_AIOHTTP: dict[str, tuple[Make, FailureClass]] = {
     "TransferEncodingError": (bare, F.INTERNAL),
 }
 
+ERRORS_OF_GENAI: dict[str, tuple[Make, FailureClass]] = {
+    "APIError": (lambda kind: kind(307, {}, httpx2.Response(307)), F.INTERNAL),
+    "ClientError": (lambda kind: kind(429, {}, httpx2.Response(429)), F.RATE_LIMITED),
+    "ServerError": (lambda kind: kind(503, {"error": {"code": 503, "status": "UNAVAILABLE"}}), F.UNAVAILABLE),
+    "UnknownApiResponseError": (said, F.INTERNAL),
+    # Raised by parts of the SDK that we don't use.
+    "ContinuationInterruptedError": (said, F.INTERNAL),
+    "FunctionInvocationError": (said, F.INTERNAL),
+    "UnknownFunctionCallArgumentError": (said, F.INTERNAL),
+    "UnsupportedFunctionError": (said, F.INTERNAL),
+}
+
 LEAKING: list[tuple[Exception, FailureClass]] = [
     (json.JSONDecodeError("m", "", 0), F.INTERNAL),
     (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "m"), F.INTERNAL),
@@ -223,15 +237,29 @@ def errors_of(package: str, *roots: type) -> dict[str, type]:
     }
 
 
+def errors_of_genai() -> dict[str, type]:
+    """Those of the part we use: other parts have errors of their own, under the same names."""
+    defined = [one for one in vars(genai_errors).values() if getattr(one, "__module__", "") == genai_errors.__name__]
+    return {one.__name__: one for one in defined if issubclass(one, Exception)}
+
+
 Translate = Callable[[Exception], Failure]
 TABLES: list[tuple[Translate, dict[str, type], dict[str, tuple[Make, FailureClass]]]] = [
     (of_sdk, errors_of("openai", openai.OpenAIError), ERRORS_OF_OPENAI),
     (of_sdk, errors_of("httpx2", Exception), ERRORS_OF_HTTPX2),
     (of_raw, errors_of("aiohttp", Exception), ERRORS_OF_AIOHTTP),
+    (of_gemini, errors_of_genai(), ERRORS_OF_GENAI),
+    # The SDK of Google stands on any of these three.
+    (of_gemini, errors_of("httpx", Exception), {n: row for n, row in ERRORS_OF_HTTPX2.items() if n != "SSEError"}),
+    (of_gemini, errors_of("httpx2", Exception), ERRORS_OF_HTTPX2),
+    (of_gemini, errors_of("aiohttp", Exception), ERRORS_OF_AIOHTTP),
 ]
 
 
-@pytest.mark.parametrize(("_translate", "found", "table"), TABLES, ids=["openai", "httpx2", "aiohttp"])
+IDS = ["openai", "httpx2", "aiohttp", "genai", "genai-httpx", "genai-httpx2", "genai-aiohttp"]
+
+
+@pytest.mark.parametrize(("_translate", "found", "table"), TABLES, ids=IDS)
 def test_every_error_that_an_sdk_defines_is_in_its_table(
     _translate: Translate, found: dict[str, type], table: dict[str, Any]
 ) -> None:
@@ -253,7 +281,7 @@ def test_every_error_of_an_sdk_has_one_class(translate: Translate, error: Except
     assert failure.message
 
 
-@pytest.mark.parametrize("translate", [of_sdk, of_raw], ids=["sdk", "raw"])
+@pytest.mark.parametrize("translate", [of_sdk, of_raw, of_gemini], ids=["sdk", "raw", "gemini"])
 @pytest.mark.parametrize(("error", "kind"), LEAKING, ids=lambda value: type(value).__name__)
 def test_every_error_of_python_s_own_that_leaks_has_one_class(
     translate: Translate, error: Exception, kind: FailureClass

@@ -1,6 +1,7 @@
 """Gemini (generateContent, v1beta), for callers who speak OpenAI's Chat Completions."""
 
 import asyncio
+import importlib.util
 import re
 import time
 from collections.abc import AsyncGenerator, Mapping
@@ -13,7 +14,7 @@ from trunkline_actors.adapters.gemini_answer import Made, StreamReader, read_com
 from trunkline_actors.adapters.gemini_faults import failure_of
 from trunkline_actors.adapters.gemini_request import chat_body, embeddings_body, model_path
 from trunkline_actors.adapters.gemini_sdk import GeminiSdk
-from trunkline_actors.adapters.kinds import Kind, Settings
+from trunkline_actors.adapters.kinds import Kind, MissingExtra, Settings
 from trunkline_actors.adapters.raw_http import RawHttp
 from trunkline_actors.adapters.transport import Transport
 
@@ -77,6 +78,13 @@ def _made(call: Call) -> Made:
     return Made(ident=uuid4().hex, now=int(time.time()), model=call.model)
 
 
+def _has_sdk() -> bool:
+    try:
+        return importlib.util.find_spec("google.genai") is not None
+    except ModuleNotFoundError:  # not even the namespace `google`
+        return False
+
+
 def _build(settings: Settings) -> Adapter:
     """People give the address with or without the version of the API; without, it is v1beta."""
     url = (settings.base_url or BASE_URL).rstrip("/")
@@ -85,7 +93,9 @@ def _build(settings: Settings) -> Adapter:
     root = url.removesuffix(f"/{version}")
     secrets = tuple(s for s in (settings.key, *settings.headers.values()) if s and len(s) >= 8)
     transport: Transport
-    if settings.transport == "sdk":
+    if settings.transport == "sdk":  # our own path needs no package
+        if not _has_sdk():
+            raise MissingExtra("gemini")
         transport = GeminiSdk(
             root,
             version,
@@ -118,5 +128,4 @@ GEMINI = Kind(
     build=_build,
     abilities=frozenset({"chat", "embeddings", "tools", "vision", "image_urls", "json_schema", "thinking"}),
     base_url=BASE_URL,
-    extra="gemini",
 )

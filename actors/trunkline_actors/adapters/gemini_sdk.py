@@ -5,6 +5,7 @@ wire; then they are JSON again for the adapter. Slow, and what the raw path is c
 """
 
 import asyncio
+import importlib
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
@@ -16,6 +17,7 @@ from trunkline_events.failure import Failure, FailureClass, UpstreamError
 
 from trunkline_actors.adapters import faults, raw_http
 from trunkline_actors.adapters.gemini_faults import failure_of
+from trunkline_actors.adapters.gemini_typed import bytes_of, embedded, generated, listed, split, streamed
 from trunkline_actors.adapters.transport import is_no_stream
 
 if TYPE_CHECKING:
@@ -25,10 +27,6 @@ if TYPE_CHECKING:
 _NO_KEY = "none"  # the SDK insists on a key, and takes the environment's where it is given None
 _DRAIN_S = 0.1
 _TIMED_OUT = Failure(kind=FailureClass.TIMEOUT, message="upstream did not answer in time")
-NO_EXTRA = Failure(
-    kind=FailureClass.INTERNAL,
-    message="the package google-genai is not installed: pip install 'trunkline[gemini]', or use transport: raw",
-)
 
 
 class _Exchange:
@@ -81,9 +79,9 @@ class GeminiSdk:
             async with asyncio.timeout(timeout):
                 client = await self._client()
                 if body is None:
-                    return await self._tried(lambda: _listed(client))
-                model, asked = _split(path)
-                ask = _embedded if asked == "batchEmbedContents" else _generated
+                    return await self._tried(lambda: listed(client))
+                model, asked = split(path)
+                ask = embedded if asked == "batchEmbedContents" else generated
                 arguments = ask(client, model, body)
                 return await self._tried(arguments)
 
@@ -94,7 +92,7 @@ class GeminiSdk:
         with self._translated():
             async with asyncio.timeout_at(deadline):
                 client = await self._client()
-                asked = _streamed(client, _split(path)[0], body)
+                asked = streamed(client, split(path)[0], body)
                 source, first = await self._first(asked, exchange)
         try:
             async with aclosing(source):
@@ -121,11 +119,11 @@ class GeminiSdk:
         exchange = _Exchange(stream=False)
         _EXCHANGE.set(exchange)
         try:
-            return _bytes_of(await ask())
+            return bytes_of(await ask())
         except Exception as error:
             if not (_is_lost(error) and exchange.died_while_idle()):
                 raise
-        return _bytes_of(await ask())
+        return bytes_of(await ask())
 
     async def _first(self, ask: Callable[[], Any], exchange: _Exchange) -> tuple[AsyncGenerator[Any, None], Any]:
         _EXCHANGE.set(exchange)
@@ -142,7 +140,7 @@ class GeminiSdk:
         self, source: AsyncGenerator[Any, None], chunk: Any, deadline: float
     ) -> AsyncGenerator[bytes, None]:
         while chunk is not None:
-            yield b"data: " + _bytes_of(chunk) + b"\n\n"
+            yield b"data: " + bytes_of(chunk) + b"\n\n"
             # No timeout or translation may span the yield: they would catch what the consumer does meanwhile.
             with self._translated():
                 async with asyncio.timeout_at(deadline):
@@ -174,83 +172,11 @@ def _gone() -> UpstreamError:
     return faults.upstream_error(FailureClass.CONNECTION, "the connection to this upstream was closed")
 
 
-def _split(path: str) -> tuple[str, str]:
-    from urllib.parse import unquote
-
-    model, _, asked = path.partition("?")[0].removeprefix("/").rpartition(":")
-    return unquote(model), asked
-
-
-def _generated(client: "genai.Client", model: str, body: bytes) -> Callable[[], Any]:
-    contents, config = _typed(body)
-    return lambda: client.aio.models.generate_content(model=model, contents=contents, config=config)
-
-
-def _streamed(client: "genai.Client", model: str, body: bytes) -> Callable[[], Any]:
-    contents, config = _typed(body)
-    return lambda: client.aio.models.generate_content_stream(model=model, contents=contents, config=config)
-
-
-def _typed(body: bytes) -> tuple[Any, Any]:
-    """The contents and the configuration of a request as Google's types. Raises UpstreamError (invalid request)."""
-    from google.genai import types
-    from pydantic import ValidationError
-
-    request = msgspec.json.decode(body)
-    config = request.pop("generationConfig", {})
-    contents = request.pop("contents")
-    # One call of ours is one request: nothing is gone on with or called by itself.
-    once = {"automaticContinuation": False, "automaticFunctionCalling": {"disable": True}}
-    try:
-        return (
-            [types.Content.model_validate(content) for content in contents],
-            types.GenerateContentConfig.model_validate(config | request | once),
-        )
-    except ValidationError as error:
-        raise _unfit(error) from error
-
-
-def _embedded(client: "genai.Client", model: str, body: bytes) -> Callable[[], Any]:
-    from google.genai import types
-    from pydantic import ValidationError
-
-    requests = msgspec.json.decode(body)["requests"]
-    size = requests[0].get("outputDimensionality")
-    try:
-        contents = [types.Content.model_validate(one["content"]) for one in requests]
-        config = types.EmbedContentConfig(output_dimensionality=size)
-    except ValidationError as error:
-        raise _unfit(error) from error
-    return lambda: client.aio.models.embed_content(model=model, contents=contents, config=config)
-
-
-def _unfit(error: Any) -> UpstreamError:
-    where = ".".join(str(step) for step in error.errors()[0]["loc"])
-    return faults.upstream_error(FailureClass.INVALID_REQUEST, f"{faults.safe(where)}: not what Gemini takes")
-
-
-async def _listed(client: "genai.Client") -> Any:
-    found = await client.aio.models.list(config={"page_size": 1})
-    return {"models": [model.name for model in found.page]}
-
-
-def _bytes_of(response: Any) -> bytes:
-    """A response of the SDK as the JSON it came from; bytes, such as signatures, are base64 again."""
-    if not isinstance(response, dict):
-        kept_out = {"sdk_http_response", "parsed", "automatic_function_calling_history"}
-        response = response.model_dump(by_alias=True, exclude_none=True, exclude=kept_out)
-    return msgspec.json.encode(response, enc_hook=str)
-
-
 def load() -> None:
     """Import the SDK and build the types of requests and answers: a second of CPU, so not on the loop."""
-    try:
-        from google.genai import types
-    except ImportError as error:
-        raise UpstreamError(NO_EXTRA) from error
-    from trunkline_actors.adapters import sdk_client
+    from google.genai import types
 
-    assert sdk_client.http_client
+    importlib.import_module("trunkline_actors.adapters.sdk_client")
     for kind in (types.Content, types.GenerateContentConfig, types.EmbedContentConfig, types.GenerateContentResponse):
         kind.model_rebuild()
 
@@ -309,7 +235,7 @@ def _is_lost(error: Exception) -> bool:
     return isinstance(error, httpx2.RemoteProtocolError | httpx2.ReadError | httpx2.WriteError)
 
 
-def failure_of_error(error: Exception, secrets: tuple[str, ...]) -> Failure:
+def failure_of_error(error: Exception, secrets: tuple[str, ...] = ()) -> Failure:
     """The one class that an error of the SDK, of any HTTP stack it may stand on, or of Python's belongs to."""
     if isinstance(error, TimeoutError):  # our deadline's, perhaps while the SDK is still being imported
         return _TIMED_OUT
@@ -317,7 +243,7 @@ def failure_of_error(error: Exception, secrets: tuple[str, ...]) -> Failure:
     import httpx2
     from google.genai import errors
 
-    if isinstance(error, errors.APIError):
+    if isinstance(error, errors.APIError | httpx.HTTPStatusError | httpx2.HTTPStatusError):
         return _failure_of_answer(error, secrets)
     # Named by its type alone: its text may hold a URL, a header or a piece of the body.
     name = type(error).__name__
