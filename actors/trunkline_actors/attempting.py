@@ -35,25 +35,31 @@ class Attempting:
         self.failure: FailureClass | None = None
         self.ending: Ending | None = None
         self._allowed_s = provider.timeout_s
+        self._called = False
 
     async def run(self) -> Outcome:
         """Call upstream and record how it ended."""
-        running = self._running
+        self._called = True
         try:
             return await (self._stream() if self._dispatch.stream else self._plain())
         except UpstreamError as error:
             return await self._upstream_failed(error.failure)
         except asyncio.CancelledError:
-            while running.work.cancelling():
-                running.work.uncancel()
-            if running.late is not None:
-                return await self._upstream_failed(running.late)
-            if running.cut is None:
-                # The process is being cut while it drains: whatever was generated is settled all the same.
-                running.cut = "stopping"
-            running.stop()
-            self.failure = FailureClass.ABORTED
-            return await self._aborted()
+            return await self.cut()
+
+    async def cut(self) -> Outcome:
+        """Record what its task was cancelled for: nothing was used, where it comes before `run`."""
+        running = self._running
+        while running.work.cancelling():
+            running.work.uncancel()
+        if running.late is not None:
+            return await self._upstream_failed(running.late)
+        if running.cut is None:
+            # The process is being cut while it drains: whatever was generated is settled all the same.
+            running.cut = "stopping"
+        running.stop()
+        self.failure = FailureClass.ABORTED
+        return await self._aborted()
 
     async def fail(self, failure: Failure) -> Outcome:
         """Record that the attempt failed before upstream was called, at no cost: another candidate may serve."""
@@ -148,7 +154,7 @@ class Attempting:
         return Metering(
             rate=self._dispatch.rate,
             usage=usage,
-            bound=bound,
+            bound=bound if self._called else Usage(),
             latency_ms=running.milliseconds(),
             ttft_ms=running.milliseconds(running.first) if sent else None,
             finish=finish,

@@ -12,6 +12,8 @@ from trunkline_events.failure import FailureClass
 from trunkline_events.rate import Rate
 from trunkline_events.thread import Books, Operation
 
+from trunkline_actors.plugins import Used
+
 
 class Dispatch(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """An attempt for a provider to run. The body travels beside it, as the caller sent it.
@@ -83,7 +85,7 @@ class Pulse(Struct, frozen=True, kw_only=True, omit_defaults=True):
     `attempts` lists the attempts it keeps alive; `waiting` maps those that its routers gave away to where they want to
     hear how each went, which keeps none alive; `answered` lists attempts whose caller has heard how they ended.
     `position` is how far the process has read the registry. `degraded` are its degraded modes, since when each (Unix
-    time), and `failing` the analyzers that failed here, how often each.
+    time), and `failing` the analyzers that failed here, how often each. `plugins` are the kinds of providers it serves.
     """
 
     process: str
@@ -94,6 +96,7 @@ class Pulse(Struct, frozen=True, kw_only=True, omit_defaults=True):
     waiting: dict[str, str] = {}
     degraded: dict[str, float] = {}
     failing: dict[str, int] = {}
+    plugins: list[Used] = []
 
 
 _dispatch_decoder = msgspec.json.Decoder(Dispatch)

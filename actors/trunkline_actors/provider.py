@@ -14,6 +14,8 @@ from trunkline_events.registry import Provider
 from trunkline_events.secret import is_stored
 
 from trunkline_actors.adapters import Adapter
+from trunkline_actors.adapters.noticing import LISTENER
+from trunkline_actors.admission import Admission
 from trunkline_actors.answers import Answering
 from trunkline_actors.attempting import Attempting
 from trunkline_actors.breaker import Breaker
@@ -21,12 +23,19 @@ from trunkline_actors.bus import Delivery, trace_id
 from trunkline_actors.dispatch import Dispatch, Outcome, encode, read_join, unpack
 from trunkline_actors.inflight import ABORT_GRACE, abort_target, unknown_request
 from trunkline_actors.micro import Endpoint, ServiceActor
+from trunkline_actors.pauses import Pauses
+from trunkline_actors.plugged import Plugged
 from trunkline_actors.running import Attempts, Running
 from trunkline_actors.runtime import Runtime
 
 log = structlog.get_logger()
 
 OPERATIONS = ("chat", "embeddings")
+
+READY_S = 1.5
+"""Seconds that whoever asks is kept waiting for a plugin to become ready."""
+OVERTIME_S = 1.0
+"""Seconds that an adapter may take beyond a call's own time, to say so itself."""
 
 
 class ProviderActor(ServiceActor):
@@ -39,8 +48,10 @@ class ProviderActor(ServiceActor):
         self._runtime = runtime
         self._make_adapter = make_adapter
         self._keyed = runtime.keyring.standing(provider)
-        self._adapter = make_adapter(provider)
+        self._adapter = self._plug()
         self._attempts = Attempts()
+        self._admission = Admission(runtime, provider)
+        self._pauses = Pauses(runtime, provider)
         self._breaker = Breaker(runtime, provider, self.spawn)
 
     def endpoints(self) -> list[Endpoint]:
@@ -57,7 +68,15 @@ class ProviderActor(ServiceActor):
             Endpoint(name="join", subject=subjects.JOIN, handler=self._join, queue=""),
         ]
 
+    def _plug(self) -> Plugged:
+        runtime = self._runtime
+        plugged = Plugged(self.provider, self._make_adapter, lambda: runtime.clock(), runtime.plugins.changed)
+        plugged.start()
+        return plugged
+
     async def starting(self) -> None:
+        await self._admission.start()
+        await self._pauses.start()
         if is_stored(self.provider.secret):
             self._runtime.keyring.on_change.append(self._keys_changed)
             self._keys_changed()
@@ -69,7 +88,7 @@ class ProviderActor(ServiceActor):
         if keyed == self._keyed:
             return
         self._keyed, before = keyed, self._adapter
-        self._adapter = self._make_adapter(self.provider)
+        self._adapter = self._plug()
         running = [one.stopped for one in self._attempts]
 
         async def close() -> None:
@@ -90,11 +109,17 @@ class ProviderActor(ServiceActor):
     async def stopped(self) -> None:
         self._forget_keys()
         await super().stopped()
+        await self._admission.stop()
+        await self._pauses.stop()
+        self._runtime.plugins.gone(self._adapter)
         await self._adapter.close()
 
     # -- endpoints -------------------------------------------------------------------------------------------------
 
     async def _ready(self, delivery: Delivery) -> Refused | None:
+        failure = await self._adapter.ready(READY_S)
+        if failure is not None:
+            return Refused(code="unavailable", message=f"{self.provider.id}: {failure.message}")
         await self.bus.publish(delivery.reply, b'{"ok":true}')
         return None
 
@@ -172,19 +197,35 @@ class ProviderActor(ServiceActor):
         return None
 
     async def _attempt(self, attempting: Attempting, running: Running) -> Outcome:
-        """Call upstream, where nothing stands in the way, and let others know how that went."""
+        """Call upstream when its turn has come and nothing stands in the way."""
         dispatch = running.dispatch
-        limit = self.provider.max_concurrency
-        if limit is not None and len(self._attempts) > limit:
-            return await attempting.fail(
-                Failure(kind=FailureClass.OVERLOADED, message=f"{limit} calls are running, its max_concurrency")
-            )
-        broken = await self._breaker.admit(dispatch)
-        if broken is not None:
-            return await attempting.fail(broken)
-        with self._runtime.meter.call(self.provider.id, dispatch.model, dispatch.version) as call:
-            outcome = await attempting.run()
-            call.ended(attempting.failure, attempting.ending)
+        try:
+            kept_out = await self._adapter.ready(dispatch.deadline - self._runtime.clock()) or self._pauses.problem()
+            kept_out = kept_out or await self._admission.enter(dispatch)
+        except asyncio.CancelledError:  # an abort, a caller that went away, or the end of the process
+            return await attempting.cut()
+        if kept_out is not None:
+            return await attempting.fail(kept_out)
+        try:
+            kept_out = self._pauses.problem() or await self._breaker.admit(dispatch)
+            return await (self._call(attempting, running) if kept_out is None else attempting.fail(kept_out))
+        finally:
+            self._admission.left()
+
+    async def _call(self, attempting: Attempting, running: Running) -> Outcome:
+        """Call upstream, and let others know how that went."""
+        dispatch = running.dispatch
+        LISTENER.set(self._pauses.noticed)
+        allowed = min(self.provider.timeout_s, dispatch.deadline - self._runtime.clock()) + OVERTIME_S
+        late = Failure(kind=FailureClass.TIMEOUT, message="the call went on for longer than it may")
+        timer = asyncio.get_running_loop().call_later(max(0.0, allowed), running.gave_up, late)
+        try:
+            with self._runtime.meter.call(self.provider.id, dispatch.model, dispatch.version) as call:
+                outcome = await attempting.run()
+                call.ended(attempting.failure, attempting.ending)
+        finally:
+            timer.cancel()
+        self._pauses.ended(outcome)
         self._breaker.ended(dispatch.attempt_id, attempting.failure)
         return outcome
 

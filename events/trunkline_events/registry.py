@@ -43,11 +43,16 @@ class Model(Struct, frozen=True, kw_only=True):
     canary: Canary | None = None
 
 
+Transport = Literal["raw", "sdk"]
+"""How a provider is reached, where its kind has both: by our own HTTP path, or by its SDK."""
+
+
 class Provider(Struct, frozen=True, kw_only=True):
     """A provider instance. `secret` names a secret (`env:NAME`), it never is one; `timeout_s` bounds one call.
 
     `first_token_timeout_s` bounds the wait for a stream's first chunk, `stall_timeout_s` that for each further one.
-    `breaker_failures` in a row open its circuit, for `breaker_open_s` seconds. `data` lists what it promises about
+    `breaker_failures` in a row open its circuit, for `breaker_open_s` seconds. A call that comes while
+    `max_concurrency` others run waits for its turn, at most `queue_timeout_s`. `data` lists what it promises about
     data, in words of your own, such as `eu`.
     """
 
@@ -64,6 +69,8 @@ class Provider(Struct, frozen=True, kw_only=True):
     breaker_failures: int = 5
     breaker_open_s: float = 60.0
     data: list[str] = field(default_factory=list)
+    queue_timeout_s: float = 10.0
+    transport: Transport = "raw"
 
 
 class RegistryEvent(Struct, frozen=True, kw_only=True, tag_field="type"):

@@ -234,7 +234,7 @@ async def test_an_attempt_that_called_nobody_leaves_the_next_candidate_its_call(
     """A provider at its limit; the only upstream call that the request may make is the other's."""
     async with failing(lambda _: whole()) as upstream:
         await register(gw, upstream.url)
-        await gw.providers.register(id="narrow", kind="scripted", local=True, max_concurrency=1)
+        await gw.providers.register(id="narrow", kind="scripted", local=True, max_concurrency=1, queue_timeout_s=0)
         await gw.models.register(id="busy", provider="narrow", upstream="stall", price=PRICE)
         blocking = asyncio.create_task(gw.chat.create("busy", "hi", thread="b", request_id="blocks"))
         async for event in gw.events("thread", id="b", since=0):

@@ -94,7 +94,8 @@ def test_a_canary_serves_its_share_of_the_requests() -> None:
     moment = a_moment(a_model("a", canary=a_canary()))
     model, request = moment.gateway.registry.models["a"], a_request(chat("a"))
     drawn = Counter(
-        served(model, request, structs.replace(moment, draw=number / 10_000)).version for number in range(10_000)
+        served(model, request, structs.replace(moment, draw=number / 10_000), Needs()).version
+        for number in range(10_000)
     )
     assert abs(drawn["2"] - 2_500) < 100
 
@@ -119,7 +120,7 @@ def test_a_canary_that_failed_or_cannot_be_called_leaves_the_request_to_the_mode
     request = after(FailureClass.TIMEOUT, version="2") if why == "failed" else a_request(chat("a"))
     moment = structs.replace(moment, draw=0.1)
     assert order(request, moment) == ["a"]
-    assert served(moment.gateway.registry.models["a"], request, moment).version == "1"
+    assert served(moment.gateway.registry.models["a"], request, moment, Needs()).version == "1"
 
 
 # -- guesses, overrides, policies

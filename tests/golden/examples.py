@@ -8,7 +8,7 @@ its example becomes the event that its upcasters make of it.
 from pathlib import Path
 from typing import Any
 
-from trunkline_events import budget, circuit, gateway, policy, registry, secret, thread
+from trunkline_events import budget, circuit, gateway, plugin, policy, registry, secret, thread
 from trunkline_events.codec import CODEC
 from trunkline_events.envelope import Event
 from trunkline_events.measured import Measured
@@ -257,6 +257,17 @@ _EVENTS: list[Event] = [
     secret.SecretRotated(**_CHANGED, id="box-main", fingerprint="0123456789abcdef", replaced="9f6d9f09c98c429e"),
     secret.SecretDeleted(**_CHANGED, id="box-main"),
     secret.VaultRekeyed(**_CHANGED, kdf="pbkdf2-sha256", secrets=2),
+    plugin.PluginLoaded(plugin="acme", distribution="trunkline-acme", version="1.2.0", process="host-1"),
+    plugin.PluginFailed(
+        plugin="acme",
+        distribution="trunkline-acme",
+        version="1.2.0",
+        process="host-1",
+        provider="acme-1",
+        stage="initialize",
+        error="KeyError",
+        detail="the plugin for 'acme' (trunkline-acme 1.2.0) failed at its initialize (KeyError)",
+    ),
 ]
 
 EXAMPLES: dict[str, Event] = {CODEC.name(event): event for event in _EVENTS}

@@ -3,12 +3,14 @@
 import asyncio
 import socket
 from collections.abc import Iterable, Mapping
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any
 from urllib.request import getproxies, proxy_bypass
 
 import httpcore2
 import httpx2
 
+from trunkline_actors.adapters.noticing import noticed
 from trunkline_actors.adapters.outbound import AddressRefused, is_public
 
 _CONNECT_S = 5.0
@@ -36,8 +38,9 @@ def http_client(base_url: str, timeout: float, local: bool) -> httpx2.AsyncClien
         limits=pool,
         transport=transport,
         trust_env=proxied,
+        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),  # takes none
         follow_redirects=False,  # a redirect would carry the prompt to a host nobody configured
-        event_hooks={"request": [_note_new_connections]},
+        event_hooks={"request": [_note_new_connections], "response": [_tell_of_headers]},
     )
 
 
@@ -79,6 +82,10 @@ def _is_private_number(host: str) -> bool:
     except OSError:
         return False
     return not all(is_public(str(info[4][0])) for info in infos)
+
+
+async def _tell_of_headers(response: httpx2.Response) -> None:
+    noticed(response.headers)
 
 
 async def _note_new_connections(request: httpx2.Request) -> None:
