@@ -26,7 +26,7 @@ WHOLE = {
 async def serving(gw: Gateway, upstream: Upstream) -> AsyncIterator[Upstream]:
     """The model `m` is this upstream."""
     async with upstream.serving():
-        await gw.providers.register(id="far", kind="openai-compatible", base_url=upstream.url)
+        await gw.providers.register(id="far", kind="openai-compatible", base_url=upstream.url, local=True)
         await gw.models.register(id="m", provider="far", upstream="m", price=PRICE)
         yield upstream
 

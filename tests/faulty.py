@@ -59,7 +59,7 @@ async def failing(answer: Answer) -> AsyncIterator[Upstream]:
 
 async def register(gw: Gateway, url: str, provider: str = "up", model: str = "m", **more: Any) -> None:
     """A model of that upstream, whose client is made already: the first call of a process imports its SDK."""
-    settings = {"breaker_failures": 100, **more}
+    settings = {"breaker_failures": 100, "local": True, **more}
     await gw.providers.register(id=provider, kind="openai-compatible", base_url=url, **settings)
     await gw.models.register(id=model, provider=provider, price=PRICE)
     await gw.providers.check(id=provider)

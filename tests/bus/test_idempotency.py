@@ -68,7 +68,7 @@ async def test_a_stream_is_replayed_chunk_by_chunk(nats: Client) -> None:
 
 async def test_the_upstream_is_called_once_however_often_the_id_comes(gw: Gateway, second: Host) -> None:
     async with Upstream(answer(WHOLE)).serving() as upstream:
-        await gw.providers.register(id="far", kind="openai-compatible", base_url=upstream.url)
+        await gw.providers.register(id="far", kind="openai-compatible", base_url=upstream.url, local=True)
         await gw.models.register(id="m", provider="far", upstream="m", price={"input": "1", "output": "1"})
         many = await asyncio.gather(*(gw.chat.create("m", "hi", request_id="r", thread="t") for _ in range(10)))
         late = await gw.chat.create("m", "hi", request_id="r", thread="t")

@@ -72,7 +72,7 @@ async def spend(
     victims = [Role(url, folder, f"router-{n}", "router", environ=environ) for n in range(routers)]
     victims += [Role(url, folder, f"provider-{n}", "provider", environ=environ) for n in range(providers)]
     async with running(core, *victims), trunkline.connect(url, key=KEY) as gw:
-        await gw.providers.register(id="till", kind="openai-compatible", base_url=upstream.url)
+        await gw.providers.register(id="till", kind="openai-compatible", base_url=upstream.url, local=True)
         await gw.models.register(id="m", provider="till", price=PRICE)
         limit = f"{callers * 0.0002:.4f}"
         await gw.threads.configure(thread_id="t", budget={"limit_usd": limit, "warn_at": 0.5})

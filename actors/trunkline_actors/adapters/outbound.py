@@ -4,12 +4,13 @@ What counts is the address a socket is connected to, never the name or the form 
 another address at every look-up, and `2130706433`, `0x7f.1` and `[::ffff:127.0.0.1]` all are 127.0.0.1.
 """
 
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 
 from trunkline_events.failure import Failure, FailureClass
 
-# Public by its number, and yet what every machine on Azure can ask for credentials.
-_METADATA = frozenset({IPv4Address("168.63.129.16")})
+# Not for the public, though Python (of some versions) takes them for global ones; the first is what every machine on
+# Azure can ask for credentials, and Oracle's is in the second.
+_SPECIAL = tuple(ip_network(text) for text in ("168.63.129.16/32", "192.0.0.0/24", "64:ff9b:1::/48", "3fff::/20"))
 # Translated to IPv4 on the way: the last 32 bits are where a request ends up.
 _NAT64 = IPv6Network("64:ff9b::/96")
 
@@ -61,4 +62,5 @@ def _meant(address: IPv4Address | IPv6Address) -> list[IPv4Address | IPv6Address
 
 
 def _is_global(address: IPv4Address | IPv6Address) -> bool:
-    return address.is_global and not (address.is_multicast or address.is_reserved or address in _METADATA)
+    special = any(address in network for network in _SPECIAL if network.version == address.version)
+    return address.is_global and not (address.is_multicast or address.is_reserved or special)

@@ -18,6 +18,7 @@ from yarl import URL
 from trunkline_actors.adapters.outbound import AddressRefused, is_public
 
 if TYPE_CHECKING:
+    from aiohttp.abc import ResolveResult
     from aiohttp.client_reqrep import ClientRequest
     from aiohttp.connector import Connection
     from aiohttp.tracing import Trace
@@ -47,6 +48,19 @@ class _Attempt(Struct):
 _ATTEMPT: ContextVar[_Attempt] = ContextVar("attempt")
 
 
+class _Resolver(aiohttp.ThreadedResolver):
+    """Leaves out of what a name stands for the addresses that may not be called."""
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> "list[ResolveResult]":
+        found = await super().resolve(host, port, family)
+        allowed = [one for one in found if is_public(one["host"])]
+        if found and not allowed:
+            raise AddressRefused
+        return allowed
+
+
 class _Connector(aiohttp.TCPConnector):
     """Connections of our own kind, only to addresses that may be called."""
 
@@ -56,6 +70,7 @@ class _Connector(aiohttp.TCPConnector):
             keepalive_timeout=_IDLE_S,
             ttl_dns_cache=10,
             ssl=ssl_context,
+            resolver=_Resolver() if guarded else None,
             socket_factory=_guarded_socket if guarded else None,
         )
         self._factory: Any = functools.partial(_Protocol, loop=self._loop)
@@ -148,7 +163,10 @@ class RawSession:
 
 
 def _guarded_socket(info: tuple[Any, ...]) -> socket.socket:
-    """A socket about to be connected to the address in `info`. Raises AddressRefused."""
+    """A socket about to be connected to the address in `info`. Raises AddressRefused.
+
+    What was looked up has passed already; what was written as a number has not.
+    """
     family, kind, proto, _, address = info
     if not is_public(address[0]):
         raise AddressRefused

@@ -40,7 +40,11 @@ async def run(bench: Bench) -> None:
         port = server.sockets[0].getsockname()[1]
         gw = await stack.enter_async_context(client.connect(url))
         await gw.providers.register(
-            id="down", kind="openai-compatible", base_url=f"http://127.0.0.1:{port}/v1", breaker_failures=FAILURES
+            id="down",
+            kind="openai-compatible",
+            base_url=f"http://127.0.0.1:{port}/v1",
+            local=True,
+            breaker_failures=FAILURES,
         )
         await gw.models.register(id="m", provider="down")
         listener = await Connection.open(url, name="bench")

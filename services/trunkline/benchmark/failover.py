@@ -31,6 +31,7 @@ async def _measure(bench: Bench, durability: Durability) -> None:
                 id="refused",
                 kind="openai-compatible",
                 base_url=f"http://127.0.0.1:{_closed_port()}/v1",
+                local=True,
                 breaker_failures=1_000_000,
             )
             await gw.models.register(id="refused", provider="refused", price={"input": "0", "output": "0"})
