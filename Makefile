@@ -11,6 +11,7 @@ BIN  := $(VENV)/bin
 RUN  := $(VENV)/.ready-to-run
 DEV  := $(VENV)/.ready-to-test
 BUSY := $(VENV)/.busy
+NODE := $(VENV)/node
 
 # Locked wheels only: an sdist would fetch its build tools unlocked. The locks are complete, so there is nothing to resolve.
 # The project itself is built with the locked backend. -qq leaves the errors.
@@ -36,7 +37,7 @@ run: $(RUN) ## the whole gateway with a keyless provider, until Ctrl-C
 demo: $(RUN) ## one chat over the bus, with its events, cost and explanation
 	@exec $(BIN)/trunkline demo
 
-test: $(DEV) ## the test suite with coverage, e.g. make test ARGS="tests/domain -x"
+test: $(DEV) $(NODE) ## the test suite with coverage, e.g. make test ARGS="tests/domain -x"
 	@exec $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --cov --cov-report=term $(ARGS)
 
 check: $(DEV) ## format, lint, types, architecture and docs
@@ -51,7 +52,7 @@ bench: $(DEV) ## the benchmarks
 soak: $(DEV) ## long fault and load runs
 	@exec $(BIN)/python -m pytest -m soak --timeout=0 $(ARGS)
 
-setup: $(DEV) ## what run and test need, and nothing more
+setup: $(DEV) $(NODE) ## what run and test need, and nothing more
 	@:
 
 # The development lock is the constraint of the other two, so that all three agree. It keeps its versions where they still
@@ -115,3 +116,11 @@ $(DEV): $(RUN) requirements-dev.lock
 	echo "Installing what the tests need (once; up to a minute)" >&2; \
 	$(LOCKED) --no-compile -r requirements-dev.lock || $(FAILED); \
 	touch $(DEV); rm -f $(BUSY)
+
+# Servers that none of us wrote, for some tests. Without npm or its package index those tests are skipped, and say so.
+$(NODE): tests/package-lock.json | $(DEV)
+	@command -v npm >/dev/null || exit 0; \
+	new=$(NODE).$$$$; rm -rf $$new; mkdir $$new; cp tests/package.json tests/package-lock.json $$new; \
+	if npm ci --prefix $$new --ignore-scripts --no-audit --no-fund --fetch-retries=0 --silent; \
+	then rm -rf $(NODE); mv $$new $(NODE); touch $(NODE); \
+	else rm -rf $$new; echo "npm could not install what tests/package.json names: tests against those servers are skipped." >&2; fi
