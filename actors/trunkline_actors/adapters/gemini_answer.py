@@ -8,6 +8,7 @@ https://ai.google.dev/api/generate-content#v1beta.GenerateContentResponse
 import base64
 import struct
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Annotated, Any
 
 import msgspec
@@ -70,6 +71,7 @@ class _Vectors(Struct, rename="camel"):
 
 
 _decode_response = msgspec.json.Decoder(_Response).decode
+_decode_any = msgspec.json.Decoder(Raw).decode
 _decode_usage = msgspec.json.Decoder(_Usage).decode
 _decode_vectors = msgspec.json.Decoder(_Vectors).decode
 
@@ -150,6 +152,16 @@ def usage_body(usage: Usage) -> dict[str, object]:
     }
 
 
+def rest_of(events: EventDecoder) -> list[bytes]:
+    """The last event of a stream that ended without an empty line, if it is whole: half a JSON object is none."""
+    whole = []
+    for payload in events.feed(b"\n\n"):
+        with suppress(*_MALFORMED):
+            _decode_any(payload)
+            whole.append(payload)
+    return whole
+
+
 class StreamReader:
     """Reads one stream of `candidates` answers: bytes in as they arrive, Chunks out, then one End.
 
@@ -188,7 +200,7 @@ class StreamReader:
 
         Raises UpstreamError if the stream was cut, and as `feed` does.
         """
-        yield from self._chunks(self._events.finish())
+        yield from self._chunks(rest_of(self._events))
         if not self._usage_head:
             raise upstream_error(FailureClass.INTERNAL, "upstream sent no event stream", 200)
         if not self._finished or len(self._finished) < len(self._calls):

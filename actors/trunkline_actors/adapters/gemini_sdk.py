@@ -5,7 +5,6 @@ wire; then they are JSON again for the adapter. Slow, and what the raw path is c
 """
 
 import asyncio
-import importlib
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
@@ -18,7 +17,6 @@ from trunkline_events.failure import Failure, FailureClass, UpstreamError
 from trunkline_actors.adapters import faults, raw_http
 from trunkline_actors.adapters.gemini_faults import failure_of
 from trunkline_actors.adapters.gemini_typed import bytes_of, embedded, generated, listed, split, streamed
-from trunkline_actors.adapters.transport import is_no_stream
 
 if TYPE_CHECKING:
     import httpx2
@@ -29,7 +27,7 @@ _DRAIN_S = 0.1
 _TIMED_OUT = Failure(kind=FailureClass.TIMEOUT, message="upstream did not answer in time")
 
 
-class _Exchange:
+class Exchange:
     """One request of ours on its way through the SDK, which shows neither the request nor the response."""
 
     def __init__(self, *, stream: bool) -> None:
@@ -42,7 +40,7 @@ class _Exchange:
         return self.request is not None and not {"fresh", "answered"} & set(self.request.extensions)
 
 
-_EXCHANGE: ContextVar[_Exchange] = ContextVar("exchange")
+EXCHANGE: ContextVar[Exchange] = ContextVar("exchange")
 
 
 class GeminiSdk:
@@ -67,7 +65,7 @@ class GeminiSdk:
         secrets: tuple[str, ...] = (),
     ) -> None:
         self._secrets = secrets
-        self._make = lambda: _make_client(base_url, version, key or _NO_KEY, dict(headers or {}), timeout, local)
+        self._make = lambda: load()(base_url, version, key or _NO_KEY, dict(headers or {}), timeout, local)
         self._made: tuple[genai.Client, httpx2.AsyncClient] | None = None
         self._making = asyncio.Lock()
         self._closed = False
@@ -88,7 +86,7 @@ class GeminiSdk:
     @asynccontextmanager
     async def opened(self, path: str, body: bytes, deadline: float) -> AsyncIterator[AsyncGenerator[bytes, None]]:
         """The answer as events, one of a stream's each, up to `deadline` by the loop's clock. As RawHttp's."""
-        exchange = _Exchange(stream=True)
+        exchange = Exchange(stream=True)
         with self._translated():
             async with asyncio.timeout_at(deadline):
                 client = await self._client()
@@ -116,8 +114,8 @@ class GeminiSdk:
 
     async def _tried(self, ask: Callable[[], Any]) -> bytes:
         """Ask once, and once more where a kept-alive connection turned out to be dead: see `RawSession.send`."""
-        exchange = _Exchange(stream=False)
-        _EXCHANGE.set(exchange)
+        exchange = Exchange(stream=False)
+        EXCHANGE.set(exchange)
         try:
             return bytes_of(await ask())
         except Exception as error:
@@ -125,8 +123,8 @@ class GeminiSdk:
                 raise
         return bytes_of(await ask())
 
-    async def _first(self, ask: Callable[[], Any], exchange: _Exchange) -> tuple[AsyncGenerator[Any, None], Any]:
-        _EXCHANGE.set(exchange)
+    async def _first(self, ask: Callable[[], Any], exchange: Exchange) -> tuple[AsyncGenerator[Any, None], Any]:
+        EXCHANGE.set(exchange)
         source = await ask()
         try:
             return source, await anext(source, None)
@@ -172,61 +170,15 @@ def _gone() -> UpstreamError:
     return faults.upstream_error(FailureClass.CONNECTION, "the connection to this upstream was closed")
 
 
-def load() -> None:
+def load() -> Callable[..., "tuple[genai.Client, httpx2.AsyncClient]"]:
     """Import the SDK and build the types of requests and answers: a second of CPU, so not on the loop."""
     from google.genai import types
 
-    importlib.import_module("trunkline_actors.adapters.sdk_client")
+    from trunkline_actors.adapters.gemini_client import make_client
+
     for kind in (types.Content, types.GenerateContentConfig, types.EmbedContentConfig, types.GenerateContentResponse):
         kind.model_rebuild()
-
-
-def _make_client(
-    base_url: str, version: str, key: str, headers: dict[str, str], timeout: float, local: bool
-) -> "tuple[genai.Client, httpx2.AsyncClient]":
-    load()
-    import httpx2
-    from google import genai
-    from google.genai import types
-
-    from trunkline_actors.adapters.sdk_client import http_client, limits
-
-    http = http_client(base_url, timeout, local)
-    waits = limits(timeout).as_dict()
-
-    async def note_request(request: "httpx2.Request") -> None:
-        # The SDK's own timeout would be sent to Google too, as one for the whole answer.
-        request.extensions["timeout"] = waits
-        _EXCHANGE.get().request = request
-
-    async def note_response(response: "httpx2.Response") -> None:
-        exchange = _EXCHANGE.get()
-        exchange.response = response
-        if exchange.stream and response.status_code == 200 and is_no_stream(response.headers.get("content-type", "")):
-            said = await response.aread()
-            if b'"error"' in said:
-                raise UpstreamError(failure_of(200, response.headers, said, now=0.0, secrets=(key,)))
-            raise faults.upstream_error(FailureClass.INTERNAL, "upstream sent no event stream", 200)
-
-    hooks = http.event_hooks
-    http.event_hooks = {"request": [*hooks["request"], note_request], "response": [note_response]}
-    client = genai.Client(
-        vertexai=False,
-        api_key=key,
-        http_options=types.HttpOptions(
-            base_url=base_url,
-            api_version=version,
-            headers=headers,
-            # One attempt; without this the SDK tries again by itself after some seconds, over aiohttp at least.
-            retry_options=types.HttpRetryOptions(attempts=1),
-            # Left to itself the SDK takes aiohttp where it can, follows redirects, and calls any address.
-            httpx_async_client=http,
-            # Two parts that are never used, given so that no certificates are read for them (50 ms).
-            httpx_client=httpx2.Client(transport=httpx2.BaseTransport()),
-            async_client_args={"ssl": True},
-        ),
-    )
-    return client, http
+    return make_client
 
 
 def _is_lost(error: Exception) -> bool:
