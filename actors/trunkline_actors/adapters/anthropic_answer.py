@@ -93,9 +93,9 @@ def read_message(body: bytes, *, created: int, secrets: tuple[str, ...] = ()) ->
             text.append(block.text)
         elif block.type == "tool_use":
             calls.append(call_of(block, bytes(block.input).decode()))
-        elif (detail := detail_of(at, block)) is not None:
+        else:
             thinking.append(block.thinking)
-            details.append(detail)
+            details += [detail] if (detail := detail_of(at, block)) is not None else []
     said: dict[str, Any] = {"role": "assistant", "content": "".join(text) or None}
     said |= {"reasoning_content": "".join(thinking)} if any(thinking) else {}
     said |= {"reasoning_details": details} if details else {}
@@ -125,8 +125,8 @@ def detail_of(at: int, block: Block) -> dict[str, Any] | None:
     """A block of thinking as one of `reasoning_details`; `index` is its place among all blocks of the answer."""
     if block.type == "redacted_thinking":
         return {"type": "reasoning.encrypted", "data": block.data, "format": FORMAT, "index": at}
-    if block.type != "thinking":
-        return None
+    if block.type != "thinking" or not block.signature:
+        return None  # what nobody signed can't be sent back
     thought = {"type": "reasoning.text", "text": block.thinking, "signature": block.signature}
     return {**thought, "format": FORMAT, "index": at}
 

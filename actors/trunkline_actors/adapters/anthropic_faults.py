@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from datetime import datetime
 
-from msgspec import structs
+import msgspec
+from msgspec import Struct, structs
 from trunkline_events.failure import Failure, FailureClass, UpstreamError
 
 from trunkline_actors.adapters import faults
@@ -20,7 +21,36 @@ _BY_TYPE = {
     "billing_error": FailureClass.AUTH,
     "conflict_error": FailureClass.UNAVAILABLE,
 }
+# `error.details.error_code`: an account that can't be served, whatever the status. Waiting doesn't help, another
+# provider does, as with a refused key.
+_BY_CODE = dict.fromkeys(
+    (
+        "cmek_key_disabled",
+        "cmek_key_network_blocked",
+        "contract_spend_limit_reached",
+        "enforced_spend_limit_reached",
+        "linked_organization_billing_unavailable",
+        "linked_organization_spend_limit_reached",
+        "organization_on_hold",
+    ),
+    FailureClass.AUTH,
+)
 _LIMITS = ("requests", "tokens", "input-tokens", "output-tokens")
+
+
+class _Details(Struct):
+    error_code: str = ""
+
+
+class _Error(Struct):
+    details: _Details = msgspec.field(default_factory=_Details)
+
+
+class _Body(Struct):
+    error: _Error = msgspec.field(default_factory=_Error)
+
+
+_decode = msgspec.json.Decoder(_Body).decode
 
 
 def failure_of(
@@ -31,9 +61,9 @@ def failure_of(
     Where a rate limit names no time to wait, it is the time until the last exhausted limit is reset.
     """
     failure = faults.from_answer(status, headers, body, now=now, secrets=secrets)
-    fault = faults.read_fault(body)
-    if fault.type in _BY_TYPE:
-        failure = structs.replace(failure, kind=_BY_TYPE[fault.type])
+    fault, code = faults.read_fault(body), _code(body)
+    if named := _BY_CODE.get(code) or _BY_TYPE.get(fault.type):
+        failure = structs.replace(failure, kind=named)
     elif failure.kind is FailureClass.INVALID_REQUEST:
         said = fault.message.lower()
         kind = next((kind for start, kind in _BY_MESSAGE.items() if said.startswith(start)), failure.kind)
@@ -41,6 +71,13 @@ def failure_of(
     if failure.kind is FailureClass.RATE_LIMITED and failure.retry_after is None:
         failure = structs.replace(failure, retry_after=_until_reset(headers, now))
     return failure
+
+
+def _code(body: bytes) -> str:
+    try:
+        return _decode(body).error.details.error_code
+    except (ValueError, RecursionError):
+        return ""
 
 
 def _until_reset(headers: Mapping[str, str], now: float) -> float | None:

@@ -116,7 +116,7 @@ def messages_body(call: Call, *, stream: bool) -> bytes:
     try:
         request = _decode(call.body)
     except msgspec.ValidationError as error:
-        raise refused(str(error)) from error
+        raise refused(str(error).replace("`", "")) from error  # safe() would take two of these for a quotation
     except (ValueError, RecursionError) as error:
         raise faults.upstream_error(FailureClass.INVALID_REQUEST, "the request body is no JSON object") from error
     _refuse_what_cannot_be_carried(request)

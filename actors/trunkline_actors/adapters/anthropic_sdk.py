@@ -91,7 +91,6 @@ def _make_client(base_url: str, headers: Mapping[str, str], timeout: float, loca
     class Client(AsyncAnthropic):
         @property
         def default_headers(self) -> dict[str, Any]:
-            # The SDK's own would add ANTHROPIC_CUSTOM_HEADERS of the environment.
             return {
                 "Accept": "application/json",
                 "Content-Type": "application/json",
@@ -107,7 +106,7 @@ def _make_client(base_url: str, headers: Mapping[str, str], timeout: float, loca
             """A server of one's own needs no credential."""
 
     # Whatever is left out here, the SDK looks for in the environment or in the user's profiles.
-    return Client(
+    client = Client(
         api_key="",
         webhook_key="",
         base_url=base_url,
@@ -116,6 +115,8 @@ def _make_client(base_url: str, headers: Mapping[str, str], timeout: float, loca
         open_telemetry=False,
         http_client=http_client(base_url, timeout, local),
     )
+    client._custom_headers = {}  # noqa: SLF001 - those of the environment, which nothing else keeps it from sending
+    return client
 
 
 def _died_while_idle(error: Any) -> bool:
