@@ -10,6 +10,7 @@ from trunkline_events.money import usd_from_nanos
 from trunkline_events.rate import Rate
 from trunkline_events.refusal import Refused
 from trunkline_events.registry import Model, Price, Provider
+from trunkline_events.subjects import id_problem
 from trunkline_projections.models import Registry
 
 from trunkline_actors.capabilities import lacks, wanted_of
@@ -62,6 +63,8 @@ class Known(Struct, frozen=True, kw_only=True):
 
 def find(catalogue: Catalogue, name: str) -> Entry | Refused:
     """The entry of this name, or which names are near and how to do without."""
+    if problem := id_problem(name):
+        return invalid(problem, "from_catalogue")
     entry = catalogue.find(name)
     if entry is not None:
         return entry

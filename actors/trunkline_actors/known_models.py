@@ -15,10 +15,10 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 from trunkline_events.refusal import Refused
-from trunkline_events.registry import Model, Provider
+from trunkline_events.registry import Provider
 from trunkline_projections.models import Registry
 
-from trunkline_actors.registry import model_problem
+from trunkline_actors.registry import RegisterModel, register_model
 
 Size = Literal["tiny", "small", "medium", "large", "frontier"]
 
@@ -192,9 +192,8 @@ def _problem(entry: Entry) -> str | None:
     if entry.age < 0:
         return "age must be 0 or more half-years"
     anywhere = Registry(providers={"p": Provider(id="p", kind=entry.kind)})
-    model = Model(id=entry.name, provider="p", upstream=entry.upstream or entry.name, **entry.described())
-    problem: Refused | None = model_problem(anywhere, model)
-    return problem.message if problem else None
+    decision = register_model(anywhere, RegisterModel(id=entry.name, provider="p", **entry.described()))
+    return decision.message if isinstance(decision, Refused) else None
 
 
 def _all_different(entries: Iterable[Entry]) -> None:

@@ -17,7 +17,7 @@ from trunkline_actors.bus import Delivery
 from trunkline_actors.commands import ById, Page, Reply, arguments, endpoint
 from trunkline_actors.dependents import Dependents
 from trunkline_actors.draining import LONGEST, drained
-from trunkline_actors.known_models import Catalogue, shipped
+from trunkline_actors.known_models import Catalogue
 from trunkline_actors.micro import Endpoint
 from trunkline_actors.readers import ChangeActor
 from trunkline_actors.runtime import Runtime
@@ -54,7 +54,7 @@ class _Source:
 class RegistryActor(ChangeActor):
     """Registers, changes and lists models and providers, of the `kinds` there are and the models of a catalogue."""
 
-    def __init__(self, runtime: Runtime, kinds: frozenset[str], known: Callable[[], Catalogue] = shipped) -> None:
+    def __init__(self, runtime: Runtime, kinds: frozenset[str], known: Callable[[], Catalogue]) -> None:
         super().__init__(runtime, "trunkline-registry")
         self._kinds = kinds
         self._known = known

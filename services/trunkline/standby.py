@@ -16,6 +16,7 @@ from trunkline_actors.adapters.factory import kinds
 from trunkline_actors.bus import Delivery
 from trunkline_actors.circuits import CircuitsActor
 from trunkline_actors.degraded import REGISTRY_CACHED
+from trunkline_actors.known_models import Catalogue, shipped
 from trunkline_actors.micro import Endpoint, ServiceActor
 from trunkline_actors.rates import Rates
 from trunkline_actors.registrar import RegistryActor
@@ -57,7 +58,12 @@ class Serving:
 
     @classmethod
     async def start(
-        cls, url: str, roles: Sequence[str], start_host: StartHost, cache: RegistryCache | None
+        cls,
+        url: str,
+        roles: Sequence[str],
+        start_host: StartHost,
+        cache: RegistryCache | None,
+        known: Callable[[], Catalogue] = shipped,
     ) -> "Serving":
         """Serve. Raises Unreachable, and LogError where the log does not answer and nothing is known of it either."""
         self = cls(start_host, cache)
@@ -68,7 +74,7 @@ class Serving:
             if cached is None:
                 raise
             log.warning("process.standing_by", position=cached.snapshot.position, reason=str(error))
-            self._standby = await Standby.start(url, roles, self._name, cached)
+            self._standby = await Standby.start(url, roles, self._name, cached, known)
             self._task = asyncio.create_task(self._take_up(self._standby))
         return self
 
@@ -119,7 +125,7 @@ class Serving:
 class Standby:
     """Answers what can be read from the registry as it lay on disk, and refuses chats."""
 
-    def __init__(self, runtime: Runtime, roles: Sequence[str], cached: Cached) -> None:
+    def __init__(self, runtime: Runtime, roles: Sequence[str], cached: Cached, known: Callable[[], Catalogue]) -> None:
         self._runtime = runtime
         self.since = time.time()
         self.position = cached.snapshot.position
@@ -129,7 +135,7 @@ class Standby:
         self._actors: list[Supervised] = []
         if "registry" in roles:
             self._actors += [
-                Supervised(lambda: RegistryActor(runtime, frozenset(kinds()))),
+                Supervised(lambda: RegistryActor(runtime, frozenset(kinds()), known)),
                 Supervised(lambda: CircuitsActor(runtime)),
             ]
         if "router" in roles:
@@ -141,12 +147,14 @@ class Standby:
             self._actors.append(Supervised(lambda: RefusingRouter(runtime, refused)))
 
     @classmethod
-    async def start(cls, url: str, roles: Sequence[str], name: str, cached: Cached) -> "Standby":
+    async def start(
+        cls, url: str, roles: Sequence[str], name: str, cached: Cached, known: Callable[[], Catalogue]
+    ) -> "Standby":
         """Connect and answer. Raises Unreachable."""
         connection = await Connection.open(url, name=f"trunkline standby {name}")
         runtime = Runtime.standing_by(connection, name=name, version=__version__, rates=Rates(catalogue.listed))
         runtime.gateway.hold(cached.snapshot, cached.state)
-        self = cls(runtime, roles, cached)
+        self = cls(runtime, roles, cached, known)
         runtime.degraded.enter(REGISTRY_CACHED, self.detail, since=self.since)
         for actor in self._actors:
             await actor.start()

@@ -226,7 +226,7 @@ async def _host(
         )
 
     try:
-        return await Serving.start(url, roles, start, RegistryCache(data) if data else None)
+        return await Serving.start(url, roles, start, RegistryCache(data) if data else None, known)
     except (Unreachable, LogError) as error:
         raise CannotStart(str(error), UNAVAILABLE) from error
 

@@ -64,6 +64,7 @@ GOOD: dict[str, object] = {
     "trunkline.models.deploy": {"id": "victim", "version": "2", "weight": 0.5, "price": {"input": "1", "output": "2"}},
     "trunkline.models.promote": {"id": "victim"},
     "trunkline.models.discover": {"capabilities": {"reasoning": 0.5}, "features": ["tools"], "context_window": 10},
+    "trunkline.models.catalogue": {"kind": "openai", "capabilities": ["speed"], "features": ["tools"], "limit": 3},
     "trunkline.threads.configure": {
         "thread_id": "fuzz",
         "budget": {"limit_usd": "100", "window": "day"},

@@ -168,6 +168,13 @@ def test_an_unknown_name_says_what_is_near_and_how_to_do_without() -> None:
     assert "near" not in far.message
 
 
+@pytest.mark.parametrize("name", ["", "x" * 100_000, "\n"])
+def test_what_could_be_no_name_at_all_is_looked_for_nowhere(name: str) -> None:
+    refusal = find(shipped(), name)
+    assert isinstance(refusal, Refused)
+    assert (refusal.code, refusal.param, len(refusal.message) < 200) == ("invalid_request", "from_catalogue", True)
+
+
 def test_an_alias_leads_to_the_entry() -> None:
     assert find(shipped(), "llama3.3") == LLAMA
 

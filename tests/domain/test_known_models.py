@@ -220,6 +220,7 @@ def test_own_entries_win_over_names_and_over_aliases() -> None:
         ('[[models]]\nname = "m"\nkind = "openai"\nfamily = "f"\nfeatures = ["telepathy"]', "not a feature"),
         ('[[models]]\nname = "m"\nkind = "openai"\nfamily = "f"\ncapabilities = {wit = 2}', "from 0 to 1"),
         ('[[models]]\nname = "m"\nkind = "openai"\nfamily = "f"\nage = -1', "half-years"),
+        ('[[models]]\nname = "auto"\nkind = "openai"\nfamily = "f"', "can't be a model's id"),
         ('[[models]]\nname = "m"\nkind = "openai"\nfamily = "f"\naliases = [""]', "aliases must not be empty"),
         ('[[models]]\nname = "m"\nkind = "openai"\nfamily = "f"\naliases = ["m"]', "'m' is there twice"),
     ],
