@@ -127,7 +127,8 @@ async def whole(adapter: Adapter, request: Call) -> Heard:
     except UpstreamError as error:
         return Heard(text="", thinking="", calls=(), end=error.failure)
     body = json.loads(answer.body)
-    ChatCompletion.model_validate(body, strict=False)
+    # Clients take any tier; their models list those of OpenAI.
+    ChatCompletion.model_validate({**body, "service_tier": None}, strict=False)
     (choice,) = body["choices"]
     message = choice["message"]
     assert choice["finish_reason"] == answer.finish
@@ -163,7 +164,7 @@ async def streamed(adapter: Adapter, request: Call) -> Heard:
     assert end is not None, "a stream without an end"
     text, thinking, calls, finish = "", "", dict[int, list[str]](), None
     for chunk in chunks:
-        ChatCompletionChunk.model_validate(chunk, strict=False)
+        ChatCompletionChunk.model_validate({**chunk, "service_tier": None}, strict=False)
         for choice in chunk["choices"]:
             delta = choice["delta"]
             text += delta.get("content") or ""
