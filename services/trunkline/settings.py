@@ -85,7 +85,9 @@ def load(flags: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> S
             merged[name] = _READ[name](merged[name])
         except BadPrice as error:
             raise BadSettings(f"{name} from {origins[name]}: {error}") from error
-    merged["data"] = Path(str(merged["data"])).expanduser().absolute()
+    for name in ("data", "unlock_file"):
+        if name in merged:
+            merged[name] = Path(str(merged[name])).expanduser().absolute()
     try:
         return convert(merged, Settings, strict=False)
     except ValidationError as error:

@@ -43,6 +43,10 @@ class Settings(Struct, frozen=True, kw_only=True):
     local: bool = False
     transport: Literal["raw", "sdk"] = "raw"
 
+    def __repr__(self) -> str:
+        """Without the key: this may come into a traceback."""
+        return f"Settings(provider={self.provider!r}, base_url={self.base_url!r}, key={'***' if self.key else None})"
+
 
 class Kind(Struct, frozen=True, kw_only=True):
     """One kind of provider: what it can do, and how its adapters are made.

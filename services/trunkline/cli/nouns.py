@@ -14,6 +14,7 @@ from trunkline.cli.flags import (
     add_reason,
     add_verb,
 )
+from trunkline.cli.secret_flags import add_secrets
 
 _SCOPE = "gateway, team:NAME, or key:ID as `trunkline budgets key-id` prints it"
 
@@ -25,7 +26,9 @@ def add_nouns(verbs: Verbs) -> None:
     _add_threads(verbs)
     _add_budgets(verbs)
     _add_circuits(verbs)
+    _add_plugins(verbs)
     _add_policy(verbs)
+    add_secrets(verbs)
 
 
 def _add_models(verbs: Verbs) -> None:
@@ -65,11 +68,29 @@ def _add_models(verbs: Verbs) -> None:
         add_reason(parser)
     _add_versions(models)
     _add_catalogue(models)
+    _add_local(models)
     add_entry(models, "get", "show one")
     _add_metrics(models)
     listing = add_page(models)
     for name in ("provider", "status", "capability", "tag"):
         listing.add_argument(f"--{name}", metavar=name[0].upper(), help=f"only those with this {name}")
+    text = "what the machine of --provider has, registered or not, and what is being pulled"
+    listing.add_argument("--local", action="store_true", help=text)
+
+
+def _add_local(models: Group) -> None:
+    """The verbs about models on a provider's own machine."""
+    text = "let a provider's own machine fetch a model, and register it; who asks again joins"
+    pulling = add_client(models.verbs, "pull", "local_models:pull", text)
+    pulling.add_argument("--as", dest="name", metavar="ID", help="what to register it as (default: MODEL)")
+    pulling.add_argument("--abort", action="store_true", help="end the pull that goes on; what came is kept")
+    text = "delete a model from a provider's own machine, and what is registered with it"
+    deleting = add_client(models.verbs, "delete", "local_models:delete", text)
+    deleting.add_argument("--force", action="store_true", help="also where a policy or a thread depends on it")
+    for parser in (pulling, deleting):
+        parser.add_argument("model", metavar="MODEL", help="the provider's own name of it, like llama3.2:3b")
+        parser.add_argument("--provider", metavar="P", required=True, help="the instance whose machine it is")
+        add_reason(parser)
 
 
 def _add_versions(models: Group) -> None:
@@ -132,14 +153,18 @@ def _add_providers(verbs: Verbs) -> None:
         parser.add_argument("--kind", metavar="K", required=verb == "register", help="openai, scripted, …")
         parser.add_argument("--base-url", metavar="U", help="where it answers, where that isn't the kind's own address")
         parser.add_argument(
-            "--secret", metavar="env:NAME", help="names the variable with its key; never the key itself"
+            "--secret",
+            metavar="NAME|env:NAME",
+            help="names the stored secret, or the variable, with its key; never the key itself",
         )
-        parser.add_argument("--local", action=argparse.BooleanOptionalAction, help="costs nothing, keeps data here")
+        parser.add_argument("--local", action=argparse.BooleanOptionalAction, help="costs nothing, may be private")
+        parser.add_argument("--transport", choices=("raw", "sdk"), help="our own HTTP (default), or the provider's SDK")
         parser.add_argument("--max-concurrency", metavar="N", type=int, help="calls under way at once")
         parser.add_argument("--timeout", metavar="SECONDS", type=float, help="for one call (default 60)")
         for name, text in (
             ("first-token-timeout", "for the first chunk of a stream (default: that of a call)"),
             ("stall-timeout", "for each further chunk of a stream (default 20)"),
+            ("queue-timeout", "for which a call waits for its turn at --max-concurrency (default 10)"),
             ("breaker-open", "for which its circuit stays open before it is tried again (default 60)"),
         ):
             parser.add_argument(f"--{name}", metavar="SECONDS", type=float, help=text)
@@ -198,6 +223,14 @@ def _add_circuits(verbs: Verbs) -> None:
     history.add_argument("--limit", metavar="N", type=int, help="the last so many (default 100, at most 1,000)")
     listing = add_page(circuits)
     listing.add_argument("--state", choices=["closed", "open", "half-open"], help="only those in this state")
+
+
+def _add_plugins(verbs: Verbs) -> None:
+    plugins = add_group(verbs, "plugins", "plugins", "show the kinds of providers, and how each fares")
+    add_entry(plugins, "get", "show one, and what is wrong with it where")
+    listing = add_page(plugins)
+    states = ["ready", "failed", "unused", "missing"]
+    listing.add_argument("--state", choices=states, help="only those in this state")
 
 
 def _budget(parser: argparse.ArgumentParser) -> None:

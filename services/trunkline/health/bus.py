@@ -20,6 +20,7 @@ from trunkline.health.check import Check
 from trunkline.health.circuits import circuit_checks
 from trunkline.health.durability import durability_checks
 from trunkline.health.modes import mode_checks
+from trunkline.health.secrets import secret_checks
 
 __all__ = ["Check", "bus_checks", "differences", "services"]
 
@@ -32,6 +33,7 @@ EVERY_ROLE = {
     "trunkline-policy": "registry",
     "trunkline-circuits": "registry",
     "trunkline-routing": "registry",
+    "trunkline-secrets": "registry",
     "trunkline-router": "router",
     "trunkline-keeper": "keeper",
     "trunkline-provider": "provider",
@@ -65,6 +67,7 @@ async def bus_checks(url: str) -> list[Check]:
         seen, modes = await asyncio.gather(_log(connection), mode_checks(connection))
         checks += [*seen, *await _actors(connection)]
         checks += await circuit_checks(connection)
+        checks += await secret_checks(connection)
         return [*checks, *modes, await _speed(connection)]
     finally:
         await connection.close()
