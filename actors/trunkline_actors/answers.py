@@ -77,6 +77,8 @@ class Answering:
         self._seq += 1
         self._remember(data)
         fields = {headers.SEQ: str(self._seq)}
+        if self._seq == 1:
+            fields.update(self._served_by())
         now = self._last = self._loop.time()
         probing = now >= self._next_probe
         if probing:
@@ -139,12 +141,9 @@ class Answering:
     # -- receipts and memory ---------------------------------------------------------------------------------------
 
     def _receipt(self, decided: Decided, *, stream: bool = False) -> dict[str, str]:
-        dispatch, event = self._dispatch, cast("Metered", decided.event)
+        event = cast("Metered", decided.event)
         fields = {
-            headers.REQUEST: headers.encode_value(dispatch.request_id),
-            headers.MODEL: headers.encode_value(dispatch.model),
-            headers.PROVIDER: headers.encode_value(self._provider),
-            headers.ATTEMPTS: str(dispatch.attempts),
+            **self._served_by(),
             headers.COST: usd_from_nanos(event.cost_nanos),
             headers.EVENT: str(decided.sequence),
             headers.FINISH: getattr(event, "finish", "error"),
@@ -153,6 +152,16 @@ class Answering:
             fields[headers.SEQ] = str(self._seq + 1)
             fields[headers.USAGE] = msgspec.json.encode(getattr(event, "usage", None)).decode()
         return fields
+
+    def _served_by(self) -> dict[str, str]:
+        """Who answers: on the first chunk of a stream, and on the end of everything."""
+        dispatch = self._dispatch
+        return {
+            headers.REQUEST: headers.encode_value(dispatch.request_id),
+            headers.MODEL: headers.encode_value(dispatch.model),
+            headers.PROVIDER: headers.encode_value(self._provider),
+            headers.ATTEMPTS: str(dispatch.attempts),
+        }
 
     def _remember(self, data: bytes) -> None:
         if self._sent is None:
@@ -188,7 +197,7 @@ class Answering:
             silence = self._silence()
             self._seq += 1
             self._remember(silence)
-            fields = {headers.SEQ: str(self._seq)}
+            fields = {headers.SEQ: str(self._seq), headers.SILENT: "true"}
             with contextlib.suppress(nats.errors.Error):
                 self._bus.nats.publish_together(
                     [(inbox, self._probe(inbox), fields, silence) for inbox in self._listeners]

@@ -29,6 +29,8 @@ REPLY = "Trunkline-Reply"
 REPLAYED = "Trunkline-Replayed"
 
 SEQ = "Trunkline-Seq"
+SILENT = "Trunkline-Silent"
+"""On a chunk that says nothing, sent to see whether anybody listens."""
 MODEL = "Trunkline-Model"
 PROVIDER = "Trunkline-Provider"
 ATTEMPTS = "Trunkline-Attempts"

@@ -1,0 +1,106 @@
+"""One request on the bus and the messages that answer it, for a caller who may read them slowly, or go away."""
+
+import asyncio
+from collections import deque
+
+import msgspec
+from trunkline_actors.bus import Bus
+from trunkline_events import headers, subjects
+from trunkline_events.quick import Reply
+
+from trunkline import errors
+from trunkline.exchange import GRACE, RESEND_AFTER, Request
+
+MOST_WAITING = 4 * 1024 * 1024
+"""Bytes that may wait for one reader. One who is further behind is cut off: nobody else must wait for their sake."""
+LONELY = 10
+LONELY_SECONDS = 0.3
+
+
+class TooSlow(Exception):
+    """The reader is too far behind; the request was aborted, and what was generated is settled."""
+
+
+class Call:
+    """Sends a request, and again under the same id and inbox while nothing is heard: a repeat joins what runs."""
+
+    def __init__(self, bus: Bus, request: Request) -> None:
+        self._bus = bus
+        self._request = request
+        self._arrived: deque[Reply] = deque()
+        self._waiting_bytes = 0
+        self._wakes: asyncio.Future[None] | None = None
+        self._loop = asyncio.get_running_loop()
+        self._until = self._loop.time() + request.seconds + GRACE
+        self._lonely = 0
+        self.overrun = False
+        self._inbox = bus.replies.expect(self._heard)
+
+    def _heard(self, reply: Reply) -> None:
+        self._waiting_bytes += len(reply.data)
+        if self._waiting_bytes > MOST_WAITING and len(self._arrived) > 1:
+            self.overrun = True
+            self._arrived.clear()
+        elif not self.overrun:
+            self._arrived.append(reply)
+        if self._wakes is not None and not self._wakes.done():
+            self._wakes.set_result(None)
+
+    async def send(self) -> None:
+        """Send it. Raises InvalidRequest (413) where the bus carries no message of this size."""
+        request = self._request
+        if len(request.body) > self._bus.nats.max_payload:
+            raise errors.too_large(len(request.body), self._bus.nats.max_payload)
+        await self._bus.publish(request.subject, request.body, request.fields, self._inbox)
+
+    async def some(self) -> list[Reply]:
+        """The messages that are there, at least one: waits for it.
+
+        Raises DeadlineExceeded; Unavailable where no router is there to hear us; TooSlow.
+        """
+        while not self._arrived:
+            if self.overrun:
+                raise TooSlow
+            await self._wait()
+        found = list(self._arrived)
+        self._arrived.clear()
+        self._waiting_bytes = 0
+        if len(found) == 1 and (found[0].headers or {}).get(headers.STATUS) == "503":
+            await self._nobody()
+            return await self.some()
+        return found
+
+    async def _wait(self) -> None:
+        left = self._until - self._loop.time()
+        if left <= 0:
+            raise errors.deadline_exceeded(self._request.seconds, self._request.request_id)
+        self._wakes = self._loop.create_future()
+        timer = self._loop.call_later(min(RESEND_AFTER, left), self._nothing_heard)
+        try:
+            await self._wakes
+        except TimeoutError:
+            await self.send()
+        finally:
+            timer.cancel()
+            self._wakes = None
+
+    def _nothing_heard(self) -> None:
+        if self._wakes is not None and not self._wakes.done():
+            self._wakes.set_exception(TimeoutError())
+
+    async def _nobody(self) -> None:
+        """No router right now: one may be starting again, so ask a few times before giving up."""
+        self._lonely += 1
+        if self._lonely > LONELY:
+            raise errors.unavailable("no router answers on this bus; start one with `trunkline run router`")
+        await asyncio.sleep(LONELY_SECONDS)
+        await self.send()
+
+    async def abort(self) -> None:
+        """Nobody wants the answer any more: cut the upstream call. What was generated is settled."""
+        body = msgspec.json.encode({"request_id": self._request.request_id})
+        await self._bus.publish(subjects.ABORT, body, reply=self._bus.nats.new_inbox())
+
+    def close(self) -> None:
+        """Hear nothing more."""
+        self._bus.replies.forget(self._inbox)

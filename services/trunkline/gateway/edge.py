@@ -1,0 +1,133 @@
+"""The ASGI application: finds the route, decides who may, and answers errors in the client's dialect."""
+
+import itertools
+import time
+from collections.abc import Iterable
+
+import structlog
+from msgspec import Struct
+from nats.nuid import NUID
+from trunkline_actors.bus import Bus
+from trunkline_events.refusal import CODES, Refused
+
+from trunkline import errors
+from trunkline.client import Gateway
+from trunkline.errors import TrunklineError
+from trunkline.gateway import dialects
+from trunkline.gateway.access import Access, Principal
+from trunkline.gateway.http import LARGEST_BODY, HttpRequest, Receive, Scope, Send
+from trunkline.gateway.routes import Dialect, Route, Routes
+
+__all__ = ["Edge", "Principal"]
+
+log = structlog.get_logger()
+
+
+class Limits(Struct, frozen=True, kw_only=True):
+    """What one request may take: bytes of its body, and seconds until its head and body are in."""
+
+    body: int = LARGEST_BODY
+    read_s: float = 30.0
+
+
+class Edge:
+    """The application of one process. `gateway` asks commands, `bus` carries chats: both on one connection."""
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        bus: Bus,
+        access: Access,
+        routes: Iterable[Route],
+        limits: Limits = Limits(),  # noqa: B008
+    ) -> None:
+        self.gateway = gateway
+        self.bus = bus
+        self._own, self._numbers = NUID().next().decode(), itertools.count(1)
+        self.access = access
+        self.routes = Routes(routes)
+        self.limits = limits
+        self.draining = False
+        self.in_flight = 0
+        self.began = time.time()
+
+    def new_id(self) -> str:
+        """A request id that nobody else draws."""
+        return f"{self._own}{next(self._numbers)}"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI 3: HTTP only; the server tells nothing by lifespan that we need."""
+        if scope["type"] != "http":
+            return
+        request = HttpRequest(scope, receive, send, self.limits.body)
+        self.in_flight += 1
+        try:
+            await self._serve(request)
+        finally:
+            self.in_flight -= 1
+
+    async def _serve(self, request: HttpRequest) -> None:
+        dialect: Dialect = "openai"
+        try:
+            route = self._route(request)
+            dialect = route.dialect
+            await route.handler(self, request, self._admitted(request, route))
+        except TrunklineError as error:
+            await self._refuse(request, error, dialect)
+        except Exception as error:
+            log.exception("edge.crashed", path=request.path, error=type(error).__name__)
+            await self._refuse(request, INTERNAL, dialect)
+
+    def _admitted(self, request: HttpRequest, route: Route) -> Principal:
+        principal = self.access.admit(request, route)
+        if isinstance(principal, Refused):
+            raise _raised(principal)
+        return principal
+
+    def _route(self, request: HttpRequest) -> Route:
+        try:
+            methods, params = self.routes.find(request.path)
+        except UnicodeDecodeError:
+            raise _no_path(request) from None
+        route = methods.get(request.method)
+        if route is None:
+            raise _no_method(request, methods) if methods else _no_path(request)
+        request.params = params
+        return route
+
+    async def _refuse(self, request: HttpRequest, error: TrunklineError, dialect: Dialect) -> None:
+        if request.started:  # what is out can't be taken back: the connection ends without an end of the answer
+            raise error
+        status, body, fields = dialects.refusal(error, dialect)
+        await request.reply(status, body, fields)
+
+
+INTERNAL = errors.Internal("something went wrong here; its log says what", code="internal", status=500, retryable=True)
+
+
+def _raised(refused: Refused) -> TrunklineError:
+    retryable = CODES[refused.code].retryable if refused.retryable is None else refused.retryable
+    return TrunklineError(
+        refused.message,
+        code=refused.code,
+        status=refused.status,
+        retryable=retryable,
+        param=refused.param,
+        metadata=refused.metadata,
+    )
+
+
+def _no_path(request: HttpRequest) -> TrunklineError:
+    return errors.NotFound(
+        f"there is no path {request.path!r} here; GET /openapi.json lists them", code="not_found", status=404
+    )
+
+
+def _no_method(request: HttpRequest, methods: Iterable[str]) -> TrunklineError:
+    allowed = ", ".join(sorted(methods))
+    return errors.InvalidRequest(
+        f"{request.method} is not for {request.path!r}; use {allowed}",
+        code="invalid_request",
+        status=405,
+        metadata={"allow": allowed},
+    )
