@@ -1,7 +1,7 @@
 """Registering models from the catalogue, and looking through it. Pure."""
 
 from collections.abc import Callable, Mapping
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import Any
 
 import msgspec
@@ -113,9 +113,12 @@ def registration(entry: Entry, given: Mapping[str, Any]) -> tuple[str, Callable[
     return model_id, decide
 
 
-def warnings(entry: Entry) -> list[str]:
-    """What to tell whoever registers such a model."""
-    return [] if entry.retires is None else [f"its provider ends {entry.name} on {entry.retires.isoformat()}"]
+def warnings(entry: Entry, now: float) -> list[str]:
+    """What to tell whoever registers such a model at a Unix time."""
+    if entry.retires is None:
+        return []
+    ends = "ended" if entry.retires <= datetime.fromtimestamp(now, UTC).date() else "ends"
+    return [f"its provider {ends} {entry.name} on {entry.retires.isoformat()}"]
 
 
 def _provider(state: Registry, entry: Entry, named: object) -> Provider | Refused:
@@ -166,15 +169,15 @@ def _upstream(entry: Entry, kind: str) -> str | None:
 # -- looking through it ------------------------------------------------------------------------------------------------
 
 
-def browse(
-    catalogue: Catalogue, asked: Browse, rate: Callable[[str, str], Rate | None]
-) -> tuple[list[Known], str | None] | Refused:
-    """The entries that fit, by name, and after which name there are more. `rate`: (kind, upstream) → list price."""
+def browse(catalogue: Catalogue, asked: Browse, rate: Callable[[str, str], Rate | None]) -> dict[str, Any] | Refused:
+    """`models`, the entries that fit, by name, and `after` which name there are more. `rate`: (kind, upstream) → list
+    price.
+    """
     if problem := _problem(asked):
         return problem
     fits = [entry for entry in catalogue.entries if entry.name > asked.after and _fits(entry, asked)]
     page = [_known(catalogue, entry, rate) for entry in fits[: asked.limit]]
-    return page, page[-1].name if len(fits) > len(page) else None
+    return {"models": page, "after": page[-1].name if len(fits) > len(page) else None}
 
 
 def _fits(entry: Entry, asked: Browse) -> bool:

@@ -111,16 +111,16 @@ class RegistryActor(ChangeActor):
             return registration
         model, decide = registration
         reply = await self._change_model(model, delivery, decide)
-        return reply if isinstance(reply, Refused) else {**reply, "warnings": cataloguing.warnings(entry)}
+        if isinstance(reply, Refused):
+            return reply
+        return {**reply, "warnings": cataloguing.warnings(entry, self._runtime.clock())}
 
     async def _browse_catalogue(self, given: cataloguing.Browse, delivery: Delivery) -> Reply:
         now, rates = self._runtime.clock(), self._runtime.rates
-        known = self._known()
-        found = cataloguing.browse(known, given, lambda kind, upstream: rates.listed(kind, upstream, now))
+        found = cataloguing.browse(self._known(), given, lambda kind, upstream: rates.listed(kind, upstream, now))
         if isinstance(found, Refused):
             return found
-        models, after = found
-        return {"seq": self._runtime.gateway.position, "dated": known.dated, "models": models, "after": after}
+        return {"seq": self._runtime.gateway.position, "dated": self._known().dated, **found}
 
     async def _update_model(self, given: "_Changes", delivery: Delivery) -> Reply:
         changes = _changes(delivery)

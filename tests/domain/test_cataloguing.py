@@ -180,8 +180,10 @@ def test_an_alias_leads_to_the_entry() -> None:
 
 
 def test_whoever_registers_a_model_that_ends_is_told_when() -> None:
-    assert warnings(GPT) == ["its provider ends gpt-4.1 on 2027-01-14"]
-    assert warnings(LLAMA) == []
+    the_day = 1_799_884_800.0  # 2027-01-14, 00:00 UTC
+    assert warnings(GPT, the_day - 1) == ["its provider ends gpt-4.1 on 2027-01-14"]
+    assert warnings(GPT, the_day) == ["its provider ended gpt-4.1 on 2027-01-14"]
+    assert warnings(LLAMA, the_day) == []
 
 
 # -- looking through it
@@ -189,8 +191,8 @@ def test_whoever_registers_a_model_that_ends_is_told_when() -> None:
 
 def names_of(catalogue: Catalogue = shipped(), **asked: Any) -> list[str]:  # noqa: B008 - it never changes
     found = browse(catalogue, Browse(**asked), lambda _kind, _upstream: None)
-    assert isinstance(found, tuple), found
-    return [known.name for known in found[0]]
+    assert isinstance(found, dict), found
+    return [known.name for known in found["models"]]
 
 
 def test_it_is_looked_through_by_what_models_can_do() -> None:
@@ -208,9 +210,9 @@ def test_it_is_looked_through_by_what_models_can_do() -> None:
 
 def test_it_is_given_in_pages() -> None:
     first = browse(shipped(), Browse(limit=2), lambda _kind, _upstream: None)
-    assert isinstance(first, tuple)
-    assert first[1] == first[0][-1].name
-    assert [known.name for known in first[0]] + names_of(after=first[1]) == names_of()
+    assert isinstance(first, dict)
+    assert first["after"] == first["models"][-1].name
+    assert [known.name for known in first["models"]] + names_of(after=first["after"]) == names_of()
 
 
 def test_an_entry_is_shown_with_its_list_price_and_whose_it_is() -> None:
@@ -220,8 +222,8 @@ def test_an_entry_is_shown_with_its_list_price_and_whose_it_is() -> None:
         return a_rate(2000, 8000, 500) if (kind, upstream) == ("openai", "gpt-4.1") else None
 
     found = browse(own, Browse(kind="openai"), rate)
-    assert isinstance(found, tuple)
-    known = {one.name: one for one in found[0]}
+    assert isinstance(found, dict)
+    known = {one.name: one for one in found["models"]}
     assert known["gpt-4.1"].price == Price(input="2", cached_input="0.5", output="8")
     assert (known["a"].price, known["a"].own, known["gpt-4.1"].own) == (None, True, False)
 

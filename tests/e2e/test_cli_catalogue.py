@@ -18,7 +18,8 @@ async def test_a_known_model_is_registered_by_its_name_alone(trunkline: Trunklin
     assert (await trunkline("providers", "register", "oa", "--kind", "openai", "--secret", "env:NO_KEY")).code == 0
     done = await trunkline("models", "register", "--from-catalogue", "gpt-4.1")
     assert done.out.startswith("gpt-4.1 registered (event ")
-    assert "warning: its provider ends gpt-4.1 on 2027-01-14" in done.err
+    assert "warning: its provider " in done.err
+    assert "gpt-4.1 on 2027-01-14" in done.err
     done = await trunkline(
         *("models", "register", "big", "--from-catalogue", "gpt-6-astra", "--max-output", "9", "--feature", "tools"),
         *("--capability", "wit=0.5", "--price-input", "1", "--price-output", "2", "--json"),
