@@ -71,6 +71,19 @@ def test_every_kind_that_calls_a_server_has_its_wire_here() -> None:
     assert {case.wire.kind for case in CASES} == set(NETWORKED)
 
 
+def test_the_table_of_the_documentation_says_what_each_kind_can_do() -> None:
+    page = (Path(__file__).parents[2] / "docs/providers.md").read_text(encoding="utf-8")
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in page.split("\n\n")[2].splitlines()[2:]]
+    shown: list[Ability] = ["tools", "vision", "image_urls", "json_schema", "thinking", "embeddings", "management"]
+    yes = {True: "yes", False: "–"}
+    assert {row[0].strip("`"): row[1:] for row in rows} == {
+        case.wire.kind: [yes[ability in case.abilities] for ability in shown]
+        + [yes[count in case.wire.counts] for count in ("cached", "reasoning")]
+        + ["upstream's" if case.wire.call_ids else "ours"]
+        for case in CASES
+    }
+
+
 @both
 @each("name", {name: _says(*row) for name, row in SAID.items()})
 async def test_what_the_upstream_says_is_what_the_caller_hears(case: Case, name: str, stream: bool) -> None:
