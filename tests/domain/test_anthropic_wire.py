@@ -254,3 +254,20 @@ def test_a_body_that_is_no_request_is_refused(sent: bytes) -> None:
     with pytest.raises(UpstreamError) as caught:
         messages_body(Call(body=sent, model="m"), stream=True)
     assert caught.value.failure.kind is FailureClass.INVALID_REQUEST
+
+
+def test_fields_with_a_counterpart_become_that() -> None:
+    cached = {"type": "ephemeral"}
+    tool = {"type": "function", "cache_control": cached, "function": {"name": "f", "description": "d", "strict": True}}
+    made = body(user="u", service_tier="default", top_k=5, cache_control=cached, stop="END", tools=[tool])
+    assert (made["metadata"], made["service_tier"], made["top_k"]) == ({"user_id": "u"}, "standard_only", 5)
+    assert (made["cache_control"], made["stop_sequences"]) == (cached, ["END"])
+    schema = {"type": "object", "properties": {}}
+    assert made["tools"] == [
+        {"name": "f", "input_schema": schema, "description": "d", "strict": True, "cache_control": cached}
+    ]
+    assert body(safety_identifier="s", service_tier="priority")["service_tier"] == "auto"
+
+
+def test_a_stream_is_asked_for_as_one() -> None:
+    assert json.loads(messages_body(Call(body=json.dumps({"messages": HI}).encode(), model="m"), stream=True))["stream"]
