@@ -19,7 +19,7 @@ from trunkline_actors.adapters.outbound import REFUSED, AddressRefused
 from trunkline_actors.adapters.transport import is_no_stream
 
 if TYPE_CHECKING:
-    from aiohttp import ClientResponse
+    from aiohttp import ClientResponse, StreamReader
 
     from trunkline_actors.adapters.raw_session import RawSession
 
@@ -161,6 +161,7 @@ class _Opened:
         self._deadline = deadline
         self._translated = translated
         self._response: ClientResponse | None = None
+        self._timer: asyncio.TimerHandle | None = None
 
     async def __aenter__(self) -> AsyncGenerator[bytes, None]:
         try:
@@ -170,12 +171,17 @@ class _Opened:
             raise
         except Exception as error:
             raise self._translated(error) from error
-        return self._pieces(self._response)
+        # One timer for the whole stream: a timeout around each wait would cost as much as reading the chunk does.
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_at(self._deadline, self._response.content.set_exception, TimeoutError())
+        return self._pieces(self._response.content)
 
     async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
         response = self._response
         if response is None:
             return
+        if self._timer is not None:
+            self._timer.cancel()
         try:
             if kind is None and not response.content.is_eof():
                 await _drain(response)
@@ -183,13 +189,11 @@ class _Opened:
             # Cuts the connection, unless the end of the answer was read: then it was given back by that.
             response.close()
 
-    async def _pieces(self, response: "ClientResponse") -> AsyncGenerator[bytes, None]:
-        content, deadline = response.content, self._deadline
+    async def _pieces(self, content: "StreamReader") -> AsyncGenerator[bytes, None]:
         while True:
-            # No timeout or translation may span the yield: they would catch what the consumer does meanwhile.
+            # No translation may span the yield: it would catch what the consumer does meanwhile.
             try:
-                async with asyncio.timeout_at(deadline):
-                    piece = await content.readany()
+                piece = await content.readany()
             except Exception as error:
                 raise self._translated(error) from error
             if not piece:

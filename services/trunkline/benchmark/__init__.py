@@ -8,13 +8,14 @@ import signal
 from collections.abc import Awaitable, Callable, Sequence
 
 from trunkline import lifecycle, telemetry
-from trunkline.benchmark import breakers, chats, failover, log, money, readmodels, routing
+from trunkline.benchmark import adapters, breakers, chats, failover, log, money, readmodels, routing
 from trunkline.benchmark.table import Bench
 
 EVENTS = 1_000_000
 """How long a log is joined, and rebuilt from."""
 
 PARTS: dict[str, Callable[[Bench, int], Awaitable[None]]] = {
+    "adapters": lambda bench, _events: adapters.run(bench),
     "breakers": lambda bench, _events: breakers.run(bench),
     "chats": lambda bench, _events: chats.run(bench),
     "failover": lambda bench, _events: failover.run(bench),
