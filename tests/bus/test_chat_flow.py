@@ -89,7 +89,9 @@ async def test_a_plain_answer_is_one_message_with_the_receipt_and_nothing_else(n
 async def test_a_stream_is_numbered_and_its_end_is_an_empty_message_with_the_next_number(nats: Client) -> None:
     messages = await stream(nats, chat_body("tokens", stream=True))
     *chunks, end = messages
-    assert [message.fields for message in chunks] == [{headers.SEQ: str(n)} for n in range(1, len(chunks) + 1)]
+    assert [message.fields[headers.SEQ] for message in chunks] == [str(n) for n in range(1, len(chunks) + 1)]
+    assert chunks[0].fields[headers.MODEL] == "tokens", "the first says who answers"
+    assert set(chunks[1].fields) == {headers.SEQ}
     assert {message.json["object"] for message in chunks} == {"chat.completion.chunk"}
     assert end.data == b""
     assert set(end.fields) == RECEIPT | {headers.SEQ, headers.USAGE}
@@ -188,7 +190,7 @@ async def test_a_cut_stream_says_so_and_what_came_is_settled(gw: Gateway, nats: 
     await register(gw, {"input": "1.00", "output": "4.00"}, cut="cut:3")
     messages = await stream(nats, chat_body("cut", stream=True), {headers.THREAD: "t"})
     *chunks, broken, end = messages
-    assert [message.fields for message in chunks] == [{headers.SEQ: str(n)} for n in (1, 2, 3)]
+    assert [message.fields[headers.SEQ] for message in chunks] == ["1", "2", "3"]
     assert broken.fields[headers.ERROR_CODE] == "502"
     assert broken.fields[headers.ERROR]
     assert broken.error["code"] == "provider_error"
