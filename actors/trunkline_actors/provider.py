@@ -22,6 +22,7 @@ from trunkline_actors.breaker import Breaker
 from trunkline_actors.bus import Delivery, trace_id
 from trunkline_actors.dispatch import Dispatch, Outcome, encode, read_join, unpack
 from trunkline_actors.inflight import ABORT_GRACE, abort_target, unknown_request
+from trunkline_actors.local_models import LocalModels
 from trunkline_actors.micro import Endpoint, ServiceActor
 from trunkline_actors.pauses import Pauses
 from trunkline_actors.plugged import Plugged
@@ -53,6 +54,7 @@ class ProviderActor(ServiceActor):
         self._admission = Admission(runtime, provider)
         self._pauses = Pauses(runtime, provider)
         self._breaker = Breaker(runtime, provider, self.spawn)
+        self._local_models = LocalModels(runtime, provider, lambda: self._adapter, self.spawn)
 
     def endpoints(self) -> list[Endpoint]:
         instance = self.provider.id
@@ -66,6 +68,7 @@ class ProviderActor(ServiceActor):
             Endpoint(name="check", subject=subjects.provider_endpoint(instance, "check"), handler=self._check),
             Endpoint(name="abort", subject=subjects.ABORT, handler=self._abort, queue=""),
             Endpoint(name="join", subject=subjects.JOIN, handler=self._join, queue=""),
+            *self._local_models.endpoints(),
         ]
 
     def _plug(self) -> Plugged:
@@ -81,6 +84,11 @@ class ProviderActor(ServiceActor):
             self._runtime.keyring.on_change.append(self._keys_changed)
             self._keys_changed()
         await super().starting()
+        self._local_models.start()
+
+    async def quiesce(self) -> None:
+        await super().quiesce()
+        await self._local_models.leave()
 
     def _keys_changed(self) -> None:
         """Call with the key there is now. Calls that run end with the one they began with."""
@@ -104,6 +112,7 @@ class ProviderActor(ServiceActor):
 
     async def fallen(self) -> None:
         self._forget_keys()
+        await self._local_models.leave()
         await super().fallen()
 
     async def stopped(self) -> None:
@@ -128,8 +137,12 @@ class ProviderActor(ServiceActor):
         try:
             await self._adapter.check()
         except UpstreamError as error:
-            return Refused(code="unavailable", message=f"{self.provider.id}: {error.failure.message}")
-        await self.bus.publish(delivery.reply, b'{"ok":true}')
+            return Refused(
+                code="unavailable",
+                message=f"{self.provider.id}: {error.failure.message}",
+                metadata={"plugin": structs.asdict(self._adapter.standing)},
+            )
+        await self.bus.publish(delivery.reply, encode({"ok": True, "plugin": self._adapter.standing}))
         return None
 
     async def _abort(self, delivery: Delivery) -> Refused | None:

@@ -21,6 +21,7 @@ from trunkline_projections.as_of import FOLDED, Builder, State
 
 from trunkline import errors
 from trunkline.chat import Chat, Embeddings
+from trunkline.local_models import LocalModels
 from trunkline.secrets import Secrets
 
 COMMAND_TIMEOUT = 10.0
@@ -67,7 +68,12 @@ class Gateway:
         self.policy = Commands(self, subjects.POLICY)
         self.routing = Commands(self, subjects.ROUTING)
         self.circuits = Commands(self, subjects.CIRCUITS)
+        self.plugins = Commands(self, subjects.PLUGINS)
         self.secrets = Secrets(self)
+
+    def local_models(self, provider: str) -> LocalModels:
+        """The models on the machine of one provider instance: list, pull, delete."""
+        return LocalModels(self._connection.nats, self.command, provider)
 
     async def command(
         self, subject: str, arguments: dict[str, Any], timeout: float = COMMAND_TIMEOUT

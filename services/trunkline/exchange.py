@@ -17,13 +17,14 @@ GRACE = 5.0
 
 
 class Request(Struct, frozen=True, kw_only=True):
-    """What is sent, and for how many seconds an answer is wanted."""
+    """What is sent, and for how many seconds an answer is wanted. `lonely`: what is said where nobody is there to hear."""
 
     subject: str
     body: bytes
     fields: dict[str, str]
     request_id: str
     seconds: float
+    lonely: str = "no router answers on this bus; start one with `trunkline run router`"
 
 
 class Exchange:
@@ -77,7 +78,7 @@ class Exchange:
             # No router right now: one may be starting again, so ask a few times before giving up.
             lonely += 1
             if lonely > 10:
-                raise errors.unavailable("no router answers on this bus; start one with `trunkline run router`")
+                raise errors.unavailable(self._request.lonely)
             await asyncio.sleep(0.3)
             await self._send()
 

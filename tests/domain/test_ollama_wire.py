@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from trunkline_actors.adapters import Call, Chunk, End
-from trunkline_actors.adapters.management import Described, LocalModel, PullProgress
+from trunkline_actors.adapters.management import PullProgress
 from trunkline_actors.adapters.ollama_models import PullReader, full_name, read_described, read_models
 from trunkline_actors.adapters.ollama_request import chat_request, embed_request
 from trunkline_actors.adapters.ollama_wire import Identity, StreamReader, failure_of, read_completion, read_embeddings
+from trunkline_actors.managed import Described, LocalModel
 from trunkline_events.failure import FailureClass, UpstreamError
 
 WHO = Identity("chatcmpl-ab12", 7, "qwen3")

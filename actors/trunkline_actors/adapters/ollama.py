@@ -13,10 +13,11 @@ from trunkline_events.failure import Failure, FailureClass, UpstreamError
 
 from trunkline_actors.adapters import Answer, Call, Chunk, End, faults, ollama_models, ollama_request, ollama_wire
 from trunkline_actors.adapters.kinds import Kind, Settings
-from trunkline_actors.adapters.management import Described, LocalModel, PullProgress
+from trunkline_actors.adapters.management import PullProgress
 from trunkline_actors.adapters.ollama_wire import Identity, StreamReader
 from trunkline_actors.adapters.raw_http import RawHttp
 from trunkline_actors.adapters.transport import Transport
+from trunkline_actors.managed import Described, LocalModel
 
 _encode = msgspec.json.encode
 

@@ -3,12 +3,13 @@
 from typing import Any
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 from trunkline_events.failure import FailureClass, UpstreamError
 
 from trunkline_actors.adapters.faults import upstream_error
-from trunkline_actors.adapters.management import Described, LocalModel, PullProgress
+from trunkline_actors.adapters.management import PullProgress
 from trunkline_actors.adapters.ollama_wire import failure_of
+from trunkline_actors.managed import Described, LocalModel
 
 _MALFORMED = (ValueError, RecursionError)
 _FEATURES = {"tools": "tools", "vision": "vision", "thinking": "thinking", "embedding": "embeddings"}
@@ -48,6 +49,9 @@ class _Progress(Struct):
     completed: int | None = None
     error: Any = None
 
+
+# What a registry says of a name that it has not, as Ollama passes it on.
+_NO_SUCH = ("file does not exist", "manifest unknown", "not found")
 
 _decode_models = msgspec.json.Decoder(_Models).decode
 _decode_shown = msgspec.json.Decoder(_Shown).decode
@@ -105,11 +109,16 @@ class PullReader:
         except _MALFORMED as error:
             raise upstream_error(FailureClass.INTERNAL, "upstream sent no progress of a pull", 200) from error
         if said.error is not None:
-            raise UpstreamError(failure_of(200, {}, line, secrets=self._secrets))
+            failure = failure_of(200, {}, line, secrets=self._secrets)
+            if any(words in str(said.error) for words in _NO_SUCH):
+                failure = structs.replace(failure, kind=FailureClass.MODEL_NOT_FOUND)
+            raise UpstreamError(failure)
         if said.digest and said.total is not None:
             before = self._files.get(said.digest, (0, 0))[1]
             self._files[said.digest] = (said.total, max(said.completed or 0, before))
-        self.done = self.done or said.status == "success"
+        if said.status == "success":
+            self.done = True
+            self._files = {name: (total, total) for name, (total, _) in self._files.items()}
         return PullProgress(
             status=said.status or "",
             total_bytes=sum(total for total, _ in self._files.values()),

@@ -67,7 +67,7 @@ class Progress:
         share = done / whole if whole else 1.0
         passed = max(now - self._began, 1e-6)
         rate = done / passed
-        left = "" if done >= whole else f", {_duration((whole - done) / rate)} left" if rate else ""
+        left = "" if done >= whole else f", {duration((whole - done) / rate)} left" if rate else ""
         figures = f"{share:4.0%}  event {self._position:,} of {self._end:,}, {rate:,.0f}/s{left}"
         if columns < NARROW:
             return "", figures[: columns - 1]
@@ -77,18 +77,18 @@ class Progress:
     def _draw(self, now: float) -> None:
         assert self._stream is not None
         self._drawn, self._open = now, True
-        bar, figures = self.line(now, _columns(self._stream))
+        bar, figures = self.line(now, columns_of(self._stream))
         self._stream.write(f"\r{styled(bar, 'cyan', self._stream)}{figures}\x1b[K")
         self._stream.flush()
 
 
-def _columns(stream: TextIO) -> int:
+def columns_of(stream: TextIO) -> int:
     with contextlib.suppress(OSError, ValueError):
         return os.get_terminal_size(stream.fileno()).columns or 80
     return 80
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

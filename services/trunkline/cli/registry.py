@@ -3,6 +3,7 @@
 import argparse
 from typing import Any
 
+from trunkline.cli import local_models
 from trunkline.cli.failures import UNAVAILABLE, UsageError
 from trunkline.cli.output import emit, fields, say, show, table
 from trunkline.cli.session import with_gateway
@@ -27,6 +28,8 @@ _PROVIDER_COLUMNS = ("id", "kind", "base_url", "local", "secret", "max_concurren
 
 def run(args: argparse.Namespace) -> int:
     """Ask one command of the registry and print its reply."""
+    if getattr(args, "local", None) and args.command == "models":
+        return local_models.show_local(args)
     noun, verb = args.command, args.verb
     asked = _arguments(args)
 
@@ -50,6 +53,10 @@ def _code(verb: str, reply: dict[str, Any]) -> int:
         return 0
     if not reply["serving"]:
         say("trunkline: no process serves it\n  next: start one with `trunkline run provider`")
+        return UNAVAILABLE
+    plugin = reply.get("plugin") or {}
+    if plugin.get("state") == "failed":
+        say(f"trunkline: {reply['problem']}\n  next: see `trunkline plugins get {plugin['name']}`")
         return UNAVAILABLE
     say(f"trunkline: {reply['problem']}\n  next: look at its base URL and its secret with `trunkline providers get`")
     return UNAVAILABLE
@@ -219,10 +226,12 @@ def _provider(args: argparse.Namespace) -> dict[str, Any]:
         "base_url": args.base_url,
         "secret": args.secret,
         "local": args.local,
+        "transport": args.transport,
         "max_concurrency": args.max_concurrency,
         "timeout_s": args.timeout,
         "first_token_timeout_s": args.first_token_timeout,
         "stall_timeout_s": args.stall_timeout,
+        "queue_timeout_s": args.queue_timeout,
         "breaker_failures": args.breaker_failures,
         "breaker_open_s": args.breaker_open,
         "data": args.data or None,
