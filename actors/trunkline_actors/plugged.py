@@ -22,7 +22,7 @@ from trunkline_actors.adapters import Adapter, Answer, Call, Chunk, End
 from trunkline_actors.adapters.factory import Plugin, kind_of, plugin_of
 from trunkline_actors.bounded import bounded, in_thread
 from trunkline_actors.plugin_faults import WrongType, failure_of, name_of, place_of
-from trunkline_actors.plugins import Trouble
+from trunkline_actors.plugins import Standing, Trouble, standing
 
 log = structlog.get_logger()
 
@@ -68,6 +68,11 @@ class Plugged:
     def adapter(self) -> Adapter | None:
         """The plugin's own adapter, for what it can do beside the protocol; None where it can't be used."""
         return self._made
+
+    @property
+    def standing(self) -> Standing:
+        """How it stands."""
+        return standing(self.plugin, self.trouble, self.last_error)
 
     def start(self) -> None:
         """Begin to make the adapter ready."""
@@ -210,7 +215,7 @@ class Plugged:
         """Answer a chat request chunk by chunk, then one End. Raises UpstreamError, also after chunks were given."""
         end: End | None = None
         try:
-            async with aclosing(self._usable().stream(call)) as source:
+            async with aclosing(_generator(self._usable().stream(call))) as source:
                 async for item in source:
                     # `type` and not `isinstance`: this is asked of every chunk.
                     if type(item) is Chunk and type(item.data) is bytes and type(item.text_bytes) is int:
@@ -280,6 +285,14 @@ class Plugged:
 
 def _wrong(duty: str) -> NoReturn:
     raise WrongType(duty)
+
+
+def _generator(given: object) -> AsyncGenerator[object, None]:
+    if isinstance(given, AsyncGenerator):
+        return given
+    if inspect.iscoroutine(given):
+        given.close()
+    _wrong("stream")
 
 
 async def _awaited(given: Any) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import msgspec
 from msgspec import Struct, structs
 from trunkline_events.plugin import PluginFact, PluginFailed, PluginLoaded, Stage
 from trunkline_events.registry import Provider
@@ -32,6 +33,51 @@ class Used(Struct, frozen=True, kw_only=True, omit_defaults=True):
     crashes: int = 0
     last_error: str = ""
     unusable: Mapping[str, Trouble] = {}
+
+
+class Standing(Struct, frozen=True, kw_only=True):
+    """The plugin of one provider, as the process says that answers: a part of what `providers.check` shows."""
+
+    name: str
+    distribution: str
+    version: str
+    state: str
+    last_error: str | None = None
+
+
+class _Answer(Struct):
+    plugin: Standing | None = None
+
+
+class _Refusal(Struct):
+    error: "_Metadata | None" = None
+
+
+class _Metadata(Struct):
+    metadata: _Answer | None = None
+
+
+def standing(plugin: Plugin, trouble: Trouble | None, last_error: str) -> Standing:
+    """How a plugin stands where this trouble is with it."""
+    return Standing(
+        name=plugin.name,
+        distribution=plugin.distribution,
+        version=plugin.version,
+        state="failed" if trouble else "ready",
+        last_error=last_error or None,
+    )
+
+
+def read_standing(data: bytes) -> Standing | None:
+    """What the answer of a check says of its plugin, good or bad; None where it says nothing."""
+    try:
+        answer = msgspec.json.decode(data, type=_Answer)
+        refusal = msgspec.json.decode(data, type=_Refusal)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    if answer.plugin is None and refusal.error is not None and refusal.error.metadata is not None:
+        return refusal.error.metadata.plugin
+    return answer.plugin
 
 
 def failed(last: PluginFact | None, event: PluginFailed) -> PluginFailed | None:

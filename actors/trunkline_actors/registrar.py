@@ -12,7 +12,7 @@ from trunkline_events.refusal import Refused
 from trunkline_events.registry import Model, Provider
 from trunkline_projections.models import Registry
 
-from trunkline_actors import cataloguing, discovering, lifecycle, registry, staleness
+from trunkline_actors import cataloguing, discovering, lifecycle, plugins, registry, staleness
 from trunkline_actors.bus import Delivery
 from trunkline_actors.commands import ById, Page, Reply, arguments, endpoint
 from trunkline_actors.dependents import Dependents
@@ -248,7 +248,8 @@ class RegistryActor(ChangeActor):
         except (nats.errors.Error, TimeoutError):
             return {"id": given.id, "serving": True, "reachable": False, "problem": "it did not answer in time"}
         problem = (reply.headers or {}).get(headers.ERROR)
-        return {"id": given.id, "serving": True, "reachable": problem is None, "problem": problem}
+        checked = {"id": given.id, "serving": True, "reachable": problem is None, "problem": problem}
+        return {**checked, "plugin": plugins.read_standing(reply.data)}
 
     async def _serving(self, provider: str) -> bool:
         """Whether a process serves the instance, waiting a little for one to take it up."""
@@ -257,13 +258,13 @@ class RegistryActor(ChangeActor):
         until = loop.time() + SERVING_WAIT
         while loop.time() < until:
             try:
-                await self.bus.nats.request(subject, timeout=until - loop.time())
+                reply = await self.bus.nats.request(subject, timeout=until - loop.time())
             except nats.errors.NoRespondersError:
                 await asyncio.sleep(0.02)
             except (nats.errors.Error, TimeoutError):
                 break
             else:
-                return True
+                return headers.ERROR not in (reply.headers or {})  # it is there, and its plugin may be broken
         return False
 
     def _page(self, name: str, page: Page, entries: Sequence[Model | Provider]) -> dict[str, Any]:

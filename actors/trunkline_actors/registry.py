@@ -22,10 +22,11 @@ from trunkline_events.registry import (
     ProviderUpdated,
     RegistryFact,
 )
-from trunkline_events.subjects import id_problem
 from trunkline_events.secret import reference_problem
+from trunkline_events.subjects import id_problem
 from trunkline_projections.models import Registry
 
+from trunkline_actors.adapters.factory import unknown_kind
 from trunkline_actors.requests import AUTO
 
 LONGEST_S = 86_400
@@ -252,7 +253,7 @@ def _price_problem(price: Price) -> Refused | None:
 
 def _provider_problem(provider: Provider, kinds: frozenset[str]) -> Refused | None:
     if provider.kind not in kinds:
-        return invalid(f"{provider.kind!r} is not a kind of provider; there are {', '.join(sorted(kinds))}", "kind")
+        return invalid(unknown_kind(provider.kind, kinds), "kind")
     if provider.base_url is not None and not provider.base_url.startswith(("http://", "https://")):
         return invalid("base_url must start with http:// or https://", "base_url")
     if provider.kind == "openai-compatible" and provider.base_url is None:

@@ -24,6 +24,7 @@ from trunkline_actors.keyholder import KeyholderActor
 from trunkline_actors.keyring import Keyring, NoSecret
 from trunkline_actors.known_models import Catalogue, shipped
 from trunkline_actors.metrics import MetricsActor
+from trunkline_actors.plugin_reader import PluginsActor
 from trunkline_actors.policymaker import PolicyActor
 from trunkline_actors.pricing import CEILING, rate_of, version_of
 from trunkline_actors.rates import Rates, overridden
@@ -79,6 +80,7 @@ class Host:
                 Supervised(lambda: MetricsActor(runtime)),
                 Supervised(lambda: AdviceActor(runtime)),
                 Supervised(lambda: CircuitsActor(runtime)),
+                Supervised(lambda: PluginsActor(runtime)),
                 Supervised(lambda: SecretsActor(runtime)),
             ]
         if HOLDERS & set(roles):

@@ -138,6 +138,7 @@ class Gateway:
         self.policy = Commands(loop, gateway.policy)
         self.routing = Commands(loop, gateway.routing)
         self.circuits = Commands(loop, gateway.circuits)
+        self.plugins = Commands(loop, gateway.plugins)
         self.secrets = Commands(loop, gateway.secrets)
 
     def command(

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from nats.aio.client import Msg
 from trunkline_actors.degraded import LOG_UNREACHABLE, NO_STATISTICS, REGISTRY_CACHED, ROUTING_OVERRIDE
@@ -12,6 +12,7 @@ from trunkline_events.subjects import PULSE
 from trunkline_events.times import format_time
 
 from trunkline.health.check import Check
+from trunkline.health.plugins import plugin_checks
 
 LISTEN_SECONDS = 1.3
 """A pulse comes each second, and a little late from a busy process."""
@@ -40,8 +41,8 @@ async def mode_checks(connection: Connection) -> list[Check]:
     return checks_of(pulses, time.time())
 
 
-def checks_of(pulses: Iterable[Pulse], now: float) -> list[Check]:
-    """One check for each mode that any process is in, and for each analyzer that fails; else one that all is well."""
+def checks_of(pulses: Sequence[Pulse], now: float) -> list[Check]:
+    """One check for each mode a process is in, each plugin and each analyzer that fails; else one that all is well."""
     processes: set[str] = set()
     modes: dict[str, dict[str, float]] = {}
     failing: dict[str, dict[str, int]] = {}
@@ -55,6 +56,7 @@ def checks_of(pulses: Iterable[Pulse], now: float) -> list[Check]:
         Check(mode, "problem", _since(where, now), NEXT.get(mode, "see the log of that process"))
         for mode, where in sorted(modes.items())
     ]
+    found += plugin_checks(pulses)
     found += [
         Check(
             "analyzer",
