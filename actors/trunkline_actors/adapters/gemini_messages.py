@@ -76,11 +76,15 @@ def _said(message: Fields, names: dict[str, str], where: str, *, signed: bool) -
         if not parts:
             parts.append({"text": ""})
         parts[-1]["thoughtSignature"] = signature
-    for at, call in enumerate(message.get("tool_calls") or ()):
+    calls = message.get("tool_calls") or []
+    if not isinstance(calls, list):
+        raise refused(f"{where}.tool_calls", "give a list of calls")
+    for at, call in enumerate(calls):
         function = call.get("function") if isinstance(call, dict) else None
         if not isinstance(function, dict) or not isinstance(name := function.get("name"), str):
             raise refused(f"{where}.tool_calls[{at}]", "Gemini takes calls of functions")
-        args = json_object(function.get("arguments") or "{}")
+        said = function.get("arguments") or "{}"
+        args = json_object(said) if isinstance(said, str) else None
         if args is None:
             raise refused(f"{where}.tool_calls[{at}].function.arguments", "give a JSON object")
         called: Fields = {"name": name, "args": args}

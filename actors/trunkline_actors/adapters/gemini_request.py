@@ -81,7 +81,10 @@ def chat_body(call: Call) -> tuple[bytes, int]:
     request: Fields = {"contents": contents}
     if system:
         request["systemInstruction"] = {"parts": system}
-    if declarations := [_declaration(tool, f"tools[{at}]") for at, tool in enumerate(fields.get("tools") or ())]:
+    tools = fields.get("tools", [])
+    if not isinstance(tools, list):
+        raise refused("tools", "give a list of tools")
+    if declarations := [_declaration(tool, f"tools[{at}]") for at, tool in enumerate(tools)]:
         request["tools"] = [{"functionDeclarations": declarations}]
         if (choice := fields.get("tool_choice")) is not None:
             request["toolConfig"] = {"functionCallingConfig": _calling(choice)}
@@ -153,7 +156,7 @@ def _response_format(wanted: Any) -> Fields:
 
 def _thinking(effort: Any, model: str) -> Fields:
     table: Mapping[str, object] = _BUDGETS if _major(model) < 3 else _LEVELS
-    if effort not in table:
+    if not isinstance(effort, str) or effort not in table:
         raise refused("reasoning_effort", f"this model takes {', '.join(table)}")
     if effort == "none":
         return {"thinkingBudget": 0}
@@ -205,6 +208,10 @@ def _calling(choice: Any) -> Fields:
     if kind == "function" and isinstance(choice.get("function"), dict):
         return {"mode": "ANY", "allowedFunctionNames": [choice["function"].get("name")]}
     if kind == "allowed_tools" and isinstance(allowed := choice.get("allowed_tools"), dict):
-        names = [tool["function"]["name"] for tool in allowed.get("tools", ()) if tool.get("type") == "function"]
-        return {"mode": "ANY" if allowed.get("mode") == "required" else "VALIDATED", "allowedFunctionNames": names}
+        tools = allowed.get("tools")
+        if not isinstance(tools, list):
+            raise refused("tool_choice.allowed_tools.tools", "give a list of tools")
+        declared = [_declaration(tool, "tool_choice.allowed_tools.tools") for tool in tools]
+        mode = "ANY" if allowed.get("mode") == "required" else "VALIDATED"
+        return {"mode": mode, "allowedFunctionNames": [one["name"] for one in declared]}
     raise refused("tool_choice", "use auto, none, required or a function by its name")
