@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from trunkline_events.rate import Rate
 
+from trunkline_actors.adapters.responses_request import PREFIX
 from trunkline_actors.pricing import UNLISTED, Listed
 
 _PROVIDER_IDS = {
@@ -36,7 +37,7 @@ def listed(kind: str, upstream: str, now: float) -> Listed:
 
     Prices in tiers count at their dearest tier: never less than what will be charged.
     """
-    entry = _entry(kind, upstream)
+    entry = _entry(kind, upstream.removeprefix(PREFIX))
     if len(entry.sets) < 2:
         return Listed(rate=entry.sets[0].rate) if entry.sets else UNLISTED
     moment = datetime.fromtimestamp(now, UTC)

@@ -14,6 +14,8 @@ from trunkline_events.failure import FailureClass
 from trunkline_actors.adapters import Answer, Call, Chunk, End, faults, wire
 from trunkline_actors.adapters.dialect import PLAIN, Dialect
 from trunkline_actors.adapters.raw_http import RawHttp
+from trunkline_actors.adapters.responses import ResponsesReader, read_response
+from trunkline_actors.adapters.responses_request import PREFIX, responses_body
 from trunkline_actors.adapters.sdk_http import SdkHttp
 from trunkline_actors.adapters.transport import Transport
 
@@ -23,7 +25,8 @@ class OpenAICompatible:
 
     `headers` go with every request and win over our own. `timeout` is in seconds, for each wait on the network and for
     `check`; each call brings its own total. `local`: private addresses may be called. `dialect` is what sets an
-    upstream apart. Cheap to construct: what carries the calls is imported and made at the first of them.
+    upstream apart; where that has the Responses API, models whose names begin with `responses/` are called over it.
+    Cheap to construct: what carries the calls is imported and made at the first of them.
     """
 
     def __init__(
@@ -46,6 +49,9 @@ class OpenAICompatible:
 
     async def complete(self, call: Call) -> Answer:
         """Answer a chat request as a whole. Raises UpstreamError."""
+        if self._over_responses(call):
+            answered = await self._transport.fetch("/responses", responses_body(call, stream=False), call.timeout)
+            return read_response(answered, secrets=self._secrets)
         body = wire.chat_body(call, stream=False, dialect=self._dialect)
         answered = await self._transport.fetch("/chat/completions", body, call.timeout)
         return wire.read_completion(answered, secrets=self._secrets)
@@ -65,11 +71,16 @@ class OpenAICompatible:
 
     async def stream(self, call: Call) -> AsyncGenerator[Chunk | End, None]:
         """Answer a chat request chunk by chunk, then one End. Raises UpstreamError, also after chunks were given."""
-        body = wire.chat_body(call, stream=True, dialect=self._dialect)
+        reader: wire.StreamReader | ResponsesReader
+        if self._over_responses(call):
+            path, body = "/responses", responses_body(call, stream=True)
+            reader = ResponsesReader(include_usage=call.include_usage, secrets=self._secrets)
+        else:
+            path, body = "/chat/completions", wire.chat_body(call, stream=True, dialect=self._dialect)
+            reader = wire.StreamReader(include_usage=call.include_usage, secrets=self._secrets)
         deadline = asyncio.get_running_loop().time() + call.timeout
-        reader = wire.StreamReader(include_usage=call.include_usage, secrets=self._secrets)
         async with (
-            self._transport.opened("/chat/completions", body, deadline) as source,
+            self._transport.opened(path, body, deadline) as source,
             aclosing(source),
         ):
             async for data in source:
@@ -82,6 +93,9 @@ class OpenAICompatible:
                     yield chunk
             end = reader.end()
         yield end
+
+    def _over_responses(self, call: Call) -> bool:
+        return self._dialect.responses and call.model.startswith(PREFIX)
 
     async def close(self) -> None:
         """Release connections. Calls under way end in UpstreamError."""
