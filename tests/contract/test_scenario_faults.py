@@ -96,6 +96,19 @@ async def test_a_redirect_is_not_followed(case: Case, stream: bool) -> None:
     assert (heard.failure, requests, other.requests) == ("internal", 1, [])
 
 
+@both
+@every_case
+async def test_an_error_under_200_is_read_as_the_error_it_is(case: Case, stream: bool) -> None:
+    told = case.wire.refusing(FailureClass.RATE_LIMITED)
+    assert told is not None
+    heard, requests = await failing(case, structs.replace(told, status=200), stream=stream)
+    # Without a status nothing may be left to tell it by; an SDK may show nothing of a body that it doesn't know.
+    named = case.wire.failing(FailureClass.RATE_LIMITED) is not None
+    kinds = {"rate_limited"} if named else {"unavailable", "internal"}
+    assert heard.failure in (kinds | {"internal"} if case.transport == "sdk" else kinds)
+    assert requests == 1
+
+
 ODD = {
     "a page": (HTML, "internal"),
     "nothing": (Reply([]), "internal"),
