@@ -32,7 +32,15 @@ def refusal(model: str, **fields: Any) -> str:
 
 
 def test_parameters_go_by_their_names_in_gemini() -> None:
-    fields = {"temperature": 0.5, "top_p": 0.9, "top_k": 3, "seed": 7, "n": 2, "presence_penalty": 1, "stop": "END"}
+    fields: dict[str, Any] = {
+        "temperature": 0.5,
+        "top_p": 0.9,
+        "top_k": 3,
+        "seed": 7,
+        "n": 2,
+        "presence_penalty": 1,
+        "stop": "END",
+    }
     assert sent(**fields, frequency_penalty=2, max_completion_tokens=9, limit=5)["generationConfig"] == {
         "temperature": 0.5,
         "topP": 0.9,
