@@ -22,6 +22,7 @@ from trunkline_actors.sealing import (
     kdf_problem,
     new_kdf,
     pad,
+    passphrase_bytes,
     read_key_file,
     seal_to,
     secret_problem,
@@ -66,10 +67,11 @@ def test_a_secret_comes_back_under_each_kind_of_key(algorithm: str) -> None:
 
 
 @given(SECRETS)
-def test_any_secret_comes_back_and_is_nowhere_in_the_document(secret: str) -> None:
+def test_any_secret_comes_back_and_is_not_in_what_is_stored(secret: str) -> None:
     held, opened = holding(secret)
     assert vault.reveal(held, opened.key, NAME, PROVIDER, ADDRESS) == secret
-    assert len(secret) < 8 or secret.encode() not in vault.encode(held)
+    sealed = held.entries[NAME]
+    assert len(secret) < 8 or secret.encode() not in sealed.key.data + sealed.value.data
 
 
 @pytest.mark.parametrize("algorithm", list(SMALL))
@@ -255,3 +257,42 @@ def test_no_key_is_shown_or_pickled() -> None:
             pickle.dumps(one)
     with pytest.raises(TypeError):
         msgspec.json.encode(key)
+
+
+def test_a_passphrase_is_the_same_whatever_keyboard_composed_it() -> None:
+    assert passphrase_bytes("gru\u0308ner Tee am Morgen") == passphrase_bytes("gr\u00fcner Tee am Morgen")
+    assert passphrase_bytes("Gruener Tee") != passphrase_bytes("gruener Tee")
+
+
+def test_keys_are_compared_by_what_they_are() -> None:
+    assert Key(b"k" * 32).same(Key(b"k" * 32))
+    assert not Key(b"k" * 32).same(Key(b"k" * 31 + b"l"))
+    with pytest.raises(ValueError, match="32 bytes"):
+        Key(b"short")
+
+
+@pytest.mark.parametrize("padded", [b"", bytes(7), b"\xff\xff" + bytes(510), b"\x00\x01\xff" + bytes(509)])
+def test_what_was_never_padded_is_no_secret(padded: bytes) -> None:
+    with pytest.raises(Unopened):
+        unpad(padded)
+
+
+def test_what_travels_is_bound_to_whom_and_what_it_is_for() -> None:
+    contexts = {
+        vault.value_context(HELD, NAME, PROVIDER, ADDRESS, ""),
+        vault.value_context(HELD, NAME, PROVIDER, ADDRESS, "later"),
+        vault.value_context("another", NAME, PROVIDER, ADDRESS, ""),
+        vault.unlock_context(HELD.id, "host-1", HELD.kdf),
+        vault.unlock_context(HELD.id, "host-2", HELD.kdf),
+        vault.unlock_context(HELD.id, "host-2", SMALL["key-file"]),
+        vault.rekey_context(HELD.id, "", HELD.kdf),
+    }
+    assert len(contexts) == 7
+    assert vault.from_text(vault.to_text(b"\x00\xff")) == b"\x00\xff"
+    assert vault.address_of("openai", None) == "kind:openai"
+
+
+def test_no_public_key_takes_nothing() -> None:
+    for public in (b"", bytes(32), b"short"):
+        with pytest.raises(Unopened):
+            seal_to(public, b"x", (), DRAW)
