@@ -99,6 +99,7 @@ class Attempting:
         metering = Metering(
             rate=dispatch.rate,
             usage=answer.usage,
+            charged_nanos=answer.charged_nanos,
             bound=Usage(input_tokens=dispatch.input_bound, output_tokens=len(answer.body)),
             latency_ms=latency,
             ttft_ms=latency,
@@ -111,7 +112,7 @@ class Attempting:
 
     async def _stream(self) -> Outcome:
         running = self._running
-        usage, finish = None, "stop"
+        usage, finish, charged = None, "stop", None
         with Patience(running, self._provider):
             async for item in self._adapter.stream(self._call()):
                 if isinstance(item, Chunk):
@@ -122,9 +123,9 @@ class Attempting:
                     if running.cut or running.late:  # nats-py may have swallowed the cancellation
                         raise asyncio.CancelledError
                 else:
-                    usage, finish = item.usage, item.finish
+                    usage, finish, charged = item.usage, item.finish, item.charged_nanos
         running.stop()
-        decided = await self._record(self._metering(usage, finish))
+        decided = await self._record(self._metering(usage, finish, charged_nanos=charged))
         if decided is not None:
             await running.answering.end(decided)
         return self._ended(decided)
@@ -146,7 +147,15 @@ class Attempting:
 
     # -- the books -------------------------------------------------------------------------------------------------
 
-    def _metering(self, usage: Usage | None, finish: str, *, partial: bool = False, aborted: bool = False) -> Metering:
+    def _metering(
+        self,
+        usage: Usage | None,
+        finish: str,
+        *,
+        charged_nanos: int | None = None,
+        partial: bool = False,
+        aborted: bool = False,
+    ) -> Metering:
         running = self._running
         sent = running.first is not None
         # Text has no more tokens than bytes, and no provider bills for what it has not begun to send.
@@ -154,6 +163,7 @@ class Attempting:
         return Metering(
             rate=self._dispatch.rate,
             usage=usage,
+            charged_nanos=charged_nanos,
             bound=bound if self._called else Usage(),
             latency_ms=running.milliseconds(),
             ttft_ms=running.milliseconds(running.first) if sent else None,

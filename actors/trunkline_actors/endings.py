@@ -60,11 +60,20 @@ def of_decision(aggregate: str, decision: RouteDecided, traceparent: str | None 
     )
 
 
+UPSTREAM = "upstream"
+"""The version of the price where the provider itself said what it charged."""
+
+
 class Metering(Struct, frozen=True, kw_only=True):
-    """What an attempt used. `usage` None: the provider sent none, so `bound` is settled, up to the reservation."""
+    """What an attempt used. `usage` None: the provider sent none, so `bound` is settled, up to the reservation.
+
+    `charged_nanos` is what the provider says it charged: taken where our rate is of a price list or a guess, since that
+    provider's prices vary, and not where somebody set the price here.
+    """
 
     rate: Rate
     usage: Usage | None
+    charged_nanos: int | None = None
     bound: Usage
     latency_ms: float
     ttft_ms: float | None
@@ -85,9 +94,11 @@ def cost_of(ending: EndingEvent) -> int:
 def metered(attempt: Attempt, metering: Metering) -> Ending:
     """The attempt is settled at what it used."""
     usage = metering.usage or metering.bound
-    cost = pricing.cost_of(metering.rate, usage)
+    cost, version = pricing.cost_of(metering.rate, usage), metering.rate.version
     if metering.usage is None:
         cost = min(cost, attempt.reserve_nanos)
+    elif metering.charged_nanos is not None and not pricing.is_in_log(metering.rate):
+        cost, version = metering.charged_nanos, UPSTREAM
     kind = Aborted if metering.aborted else UsageRecorded
 
     def decide(books: Books, now: float) -> Event | None:
@@ -96,7 +107,7 @@ def metered(attempt: Attempt, metering: Metering) -> Ending:
             **attempt.named(),
             usage=usage,
             cost_nanos=cost,
-            price_version=metering.rate.version,
+            price_version=version,
             latency_ms=metering.latency_ms,
             ttft_ms=metering.ttft_ms,
             finish=metering.finish,

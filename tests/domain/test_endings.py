@@ -30,10 +30,18 @@ ATTEMPT = Attempt(
 USED = Usage(input_tokens=4, output_tokens=2)
 
 
-def metering(usage: Usage | None = USED, *, bound: Usage = USED, aborted: bool = False) -> Metering:
+def metering(
+    usage: Usage | None = USED,
+    *,
+    bound: Usage = USED,
+    aborted: bool = False,
+    charged_nanos: int | None = None,
+    version: str = "v9",
+) -> Metering:
     return Metering(
-        rate=a_rate(5, 10, version="v9"),
+        rate=a_rate(5, 10, version=version),
         usage=usage,
+        charged_nanos=charged_nanos,
         bound=bound,
         latency_ms=20.5,
         ttft_ms=3.5,
@@ -64,6 +72,23 @@ def test_an_attempt_is_settled_at_what_it_used() -> None:
         tokens=USED,
         open=OTHER,
     )
+
+
+@pytest.mark.parametrize(
+    ("version", "usage", "cost", "priced"),
+    [
+        ("v9", USED, 33, "upstream"),
+        ("ceiling", USED, 33, "upstream"),
+        ("model@7", USED, 40, "model@7"),  # a price that somebody set here
+        ("v9", None, 40, "v9"),  # no usage, no charge
+    ],
+)
+def test_what_the_provider_says_it_charged_is_taken_before_a_price_list(
+    version: str, usage: Usage | None, cost: int, priced: str
+) -> None:
+    event = metered(ATTEMPT, metering(usage, charged_nanos=33, version=version))(BOOKS, NOON)
+    assert isinstance(event, UsageRecorded)
+    assert (event.cost_nanos, event.price_version, event.settled_nanos) == (cost, priced, 100 + cost)
 
 
 def test_an_aborted_attempt_is_settled_too_under_its_own_name() -> None:

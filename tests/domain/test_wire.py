@@ -6,11 +6,12 @@ from typing import Any
 import pytest
 from msgspec import Raw
 from trunkline_actors.adapters import Call, Chunk, End
-from trunkline_actors.adapters.dialect import DEEPSEEK, OPENAI, PLAIN, Dialect
+from trunkline_actors.adapters.dialect import DEEPSEEK, OPENAI, OPENROUTER, PLAIN, Dialect
 from trunkline_actors.adapters.wire import (
     StreamReader,
     chat_body,
     embeddings_body,
+    read_charge,
     read_completion,
     read_embeddings,
     read_usage,
@@ -279,3 +280,36 @@ def test_an_event_without_end_fails_the_stream(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("trunkline_actors.adapters.sse._EVENT_LIMIT", 10)
     with pytest.raises(UpstreamError, match="more than 10 bytes"):
         list(StreamReader(include_usage=True).feed(b"data: 0123456789abc"))
+
+
+@pytest.mark.parametrize(
+    ("usage", "charged"),
+    [
+        (b'{"cost": 0.00014}', 140_000),
+        (b'{"cost": 1.4e-4, "is_byok": false}', 140_000),
+        (b'{"cost": 0}', 0),
+        (b'{"cost": 0.0000000001}', 1),
+        (b'{"cost": 0.00001, "is_byok": true, "cost_details": {"upstream_inference_cost": 0.0002}}', 210_000),
+        (b'{"cost": 0.00001, "is_byok": true, "cost_details": {"upstream_inference_cost": null}}', 10_000),
+        (b'{"prompt_tokens": 1}', None),
+        (b'{"cost": null}', None),
+        (b'{"cost": -1}', None),
+        (b'{"cost": 1e300}', None),
+        (b'{"cost": "free"}', None),
+        (b"null", None),
+        (b"", None),
+    ],
+)
+def test_what_openrouter_charged_is_read_to_the_nano_dollar(usage: bytes, charged: int | None) -> None:
+    assert read_charge(Raw(usage)) == charged
+
+
+def test_what_was_charged_is_told_by_who_tells_it() -> None:
+    usage = {"prompt_tokens": 1, "completion_tokens": 2, "cost": 0.25}
+    whole = json.dumps({"choices": [{"message": {"content": "a"}, "finish_reason": "stop"}], "usage": usage}).encode()
+    stream = b"data: " + json.dumps({"choices": [], "usage": usage}).encode() + b"\n\ndata: [DONE]\n\n"
+    for dialect, charged in ((OPENROUTER, 250_000_000), (PLAIN, None)):
+        assert read_completion(whole, dialect=dialect).charged_nanos == charged
+        reader = StreamReader(include_usage=False, dialect=dialect)
+        assert list(reader.feed(stream)) == []
+        assert reader.end().charged_nanos == charged

@@ -31,12 +31,14 @@ class Call(Struct, frozen=True, kw_only=True):
 class Answer(Struct, frozen=True, kw_only=True):
     """A whole answer: `body` is one OpenAI `chat.completion` (or embeddings list) as JSON.
 
-    `usage` is None where the upstream sent none; `finish` is OpenAI's finish reason.
+    `usage` is None where the upstream sent none; `finish` is OpenAI's finish reason. `charged_nanos` is what the
+    upstream says it charged, in nano-dollars, where it says so.
     """
 
     body: bytes
     usage: Usage | None
     finish: str
+    charged_nanos: int | None = None
 
 
 class Chunk(Struct, frozen=True):
@@ -47,10 +49,14 @@ class Chunk(Struct, frozen=True):
 
 
 class End(Struct, frozen=True, kw_only=True):
-    """The clean end of a stream; always the last item. `usage` is None where the upstream sent none."""
+    """The clean end of a stream; always the last item. `usage` is None where the upstream sent none.
+
+    `charged_nanos` as in Answer.
+    """
 
     usage: Usage | None
     finish: str
+    charged_nanos: int | None = None
 
 
 class Adapter(Protocol):

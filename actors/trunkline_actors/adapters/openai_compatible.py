@@ -54,7 +54,7 @@ class OpenAICompatible:
             return read_response(answered, secrets=self._secrets)
         body = wire.chat_body(call, stream=False, dialect=self._dialect)
         answered = await self._transport.fetch("/chat/completions", body, call.timeout)
-        return wire.read_completion(answered, secrets=self._secrets)
+        return wire.read_completion(answered, secrets=self._secrets, dialect=self._dialect)
 
     async def embed(self, call: Call) -> Answer:
         """Answer an embeddings request. Raises UpstreamError."""
@@ -77,7 +77,7 @@ class OpenAICompatible:
             reader = ResponsesReader(include_usage=call.include_usage, secrets=self._secrets)
         else:
             path, body = "/chat/completions", wire.chat_body(call, stream=True, dialect=self._dialect)
-            reader = wire.StreamReader(include_usage=call.include_usage, secrets=self._secrets)
+            reader = wire.StreamReader(include_usage=call.include_usage, secrets=self._secrets, dialect=self._dialect)
         deadline = asyncio.get_running_loop().time() + call.timeout
         async with (
             self._transport.opened(path, body, deadline) as source,

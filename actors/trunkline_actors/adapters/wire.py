@@ -4,7 +4,9 @@ Measured cost matters here, since every chunk of every stream passes through: a 
 structs below, which skip what they don't name, and its bytes go on as they came unless a field must be renamed.
 """
 
+import math
 from collections.abc import Iterator
+from decimal import Decimal
 from typing import Annotated
 
 import msgspec
@@ -18,9 +20,11 @@ from trunkline_actors.adapters.faults import from_answer, upstream_error
 from trunkline_actors.adapters.sse import EventDecoder, EventTooLarge
 
 Tokens = Annotated[int, Meta(ge=0)] | None
+Amount = Decimal | None
 Fields = dict[str, Raw]
 
 _OTHER: dict[Limit, Limit] = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
+_MOST_DOLLARS = 1_000_000  # more for one answer is nonsense
 _TRUE = Raw(b"true")
 _NULL = Raw(b"null")
 _MALFORMED = (ValueError, RecursionError)  # msgspec's own errors, and bad UTF-8, are ValueErrors
@@ -82,6 +86,19 @@ class _Usage(Struct):
     prompt_cache_hit_tokens: Tokens = None
 
 
+class _CostDetails(Struct):
+    upstream_inference_cost: Amount = None
+
+
+class _Cost(Struct):
+    """OpenRouter's, in US dollars. With a key of one's own at the provider, that one charges too."""
+
+    cost: Amount = None
+    is_byok: bool = False
+    cost_details: _CostDetails | None = None
+
+
+_decode_cost = msgspec.json.Decoder(_Cost).decode
 _decode_frame = msgspec.json.Decoder(_Frame).decode
 _decode_vectors = msgspec.json.Decoder(_Vectors).decode
 _decode_usage = msgspec.json.Decoder(_Usage).decode
@@ -122,7 +139,7 @@ def embeddings_body(call: Call) -> bytes:
     return _encode(_own_fields_dropped(call))
 
 
-def read_completion(body: bytes, *, secrets: tuple[str, ...] = ()) -> Answer:
+def read_completion(body: bytes, *, secrets: tuple[str, ...] = (), dialect: Dialect = PLAIN) -> Answer:
     """A whole chat answer. Raises UpstreamError where it is none, though its status was 200."""
     try:
         frame = _decode_frame(body)
@@ -133,7 +150,8 @@ def read_completion(body: bytes, *, secrets: tuple[str, ...] = ()) -> Answer:
     finish = next((choice.finish_reason for choice in frame.choices if choice.finish_reason), "stop")
     if any(_has_foreign_reasoning(choice.message) for choice in frame.choices):
         body = _reasoning_renamed(body)
-    return Answer(body=body, usage=read_usage(frame.usage), finish=finish)
+    charged = read_charge(frame.usage) if dialect.tells_cost else None
+    return Answer(body=body, usage=read_usage(frame.usage), finish=finish, charged_nanos=charged)
 
 
 def read_embeddings(body: bytes, *, secrets: tuple[str, ...] = ()) -> Answer:
@@ -166,18 +184,37 @@ def read_usage(raw: Raw) -> Usage | None:
     )
 
 
+def read_charge(raw: Raw) -> int | None:
+    """What a `usage` object says was charged, in nano-dollars, rounded up. None where it makes no sense."""
+    if not raw or raw == _NULL:
+        return None
+    try:
+        said = _decode_cost(raw)
+    except _MALFORMED:
+        return None
+    if said.cost is None:
+        return None
+    beside = said.cost_details.upstream_inference_cost if said.is_byok and said.cost_details else None
+    dollars = said.cost + (beside or 0)
+    if not dollars.is_finite() or not 0 <= dollars < _MOST_DOLLARS:
+        return None
+    return math.ceil(dollars.scaleb(9))
+
+
 class StreamReader:
     """Reads one stream: bytes in as they arrive, Chunks out, then one End.
 
     The usage-only chunk is given only where `include_usage` is true. `done` says that upstream's `[DONE]` was read.
     """
 
-    def __init__(self, *, include_usage: bool, secrets: tuple[str, ...] = ()) -> None:
+    def __init__(self, *, include_usage: bool, secrets: tuple[str, ...] = (), dialect: Dialect = PLAIN) -> None:
         self.done = False
         self._events = EventDecoder()
         self._include_usage = include_usage
         self._secrets = secrets
         self._usage: Usage | None = None
+        self._tells_cost = dialect.tells_cost
+        self._charged: int | None = None
         self._finish = ""
         self._any = False
 
@@ -199,7 +236,7 @@ class StreamReader:
             raise upstream_error(FailureClass.INTERNAL, "upstream sent no event stream", 200)
         if not self._finish and not self.done:
             raise upstream_error(FailureClass.CONNECTION, "upstream cut the stream: no finish reason, no [DONE]", 200)
-        return End(usage=self._usage, finish=self._finish or "stop")
+        return End(usage=self._usage, finish=self._finish or "stop", charged_nanos=self._charged)
 
     def _chunks(self, payloads: list[bytes]) -> Iterator[Chunk]:
         for payload in payloads:
@@ -220,6 +257,8 @@ class StreamReader:
         self._any = True
         if frame.usage and (usage := read_usage(frame.usage)) is not None:
             self._usage = usage
+            if self._tells_cost:
+                self._charged = read_charge(frame.usage)
             if not frame.choices and not self._include_usage:
                 return None
         size, foreign = 0, False
