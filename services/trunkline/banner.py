@@ -8,7 +8,7 @@ from pathlib import Path
 from trunkline import __version__
 from trunkline.embedded import EmbeddedServer
 from trunkline.health.promises import promise
-from trunkline.host import ACTORS
+from trunkline.host import ACTORS, GATEWAY
 from trunkline.settings import DEFAULT_NATS_PORT, Settings
 from trunkline.standby import Serving
 
@@ -35,6 +35,7 @@ def banner(
     ephemeral: bool,
     server: EmbeddedServer | None,
     url: str,
+    http: str,
     host: Serving,
     seconds: float,
     found: list[str],
@@ -46,12 +47,12 @@ def banner(
     else:
         where = "a temporary folder, gone at the end" if ephemeral else str(settings.data)
         data = f"{where} ({promise(settings.durability)})"
-    actors = ", ".join(ACTORS) + (f", in {settings.workers} workers" if settings.workers else "")
+    actors = ", ".join((*ACTORS, GATEWAY)) + (f", in {settings.workers} workers" if settings.workers else "")
     at = "" if url.endswith(f":{DEFAULT_NATS_PORT}") else f" --nats {url}"
     run = command()
     rows = [
         ("NATS", url),
-        ("HTTP", "not in this version"),
+        ("HTTP", http),
         ("console", "not in this version"),
         ("metrics", "not in this version"),
         ("data", data),
@@ -68,5 +69,6 @@ def banner(
         "Try:",
         f'  {run} chat "Hello!"{at}',
         f"  {run} events tail{at}",
+        f"""  curl {http}/v1/chat/completions -d '{{"model":"auto","messages":[{{"role":"user","content":"Hi"}}]}}'""",
         "",
     ]

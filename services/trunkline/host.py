@@ -47,8 +47,10 @@ ACTORS = ("registry", "router", "provider", "keeper")
 HOLDERS = {"registry", "provider"}
 """The roles that need the keys of the vault."""
 PROJECTOR = "projector"
-ROLES = (*ACTORS, PROJECTOR)
-"""What `trunkline run` takes. The projector is no actor: it stands beside a host, in a thread or process of its own."""
+GATEWAY = "gateway"
+ROLES = (*ACTORS, PROJECTOR, GATEWAY)
+"""What `trunkline run` takes. Two are no actors: the projector stands beside a host, in a thread or process of its own,
+and the gateway, the HTTP edge, on one: on its connection and its view of the log."""
 
 
 class Host:
@@ -62,7 +64,7 @@ class Host:
         known: Callable[[], Catalogue] = shipped,
     ) -> None:
         self.runtime = runtime
-        roles = [role for role in roles if role in ACTORS]
+        roles = [role for role in roles if role != PROJECTOR]
         runtime.roles = list(roles)
         self._routers: list[Supervised] = []
         self._fleet: Fleet | None = None

@@ -7,17 +7,20 @@ from pathlib import Path
 
 
 class ReadyFile:
-    """`{"nats": "nats://…", "http": null, "pid": 1, "pids": {"nats-server": 2}}`; nothing is written without a path."""
+    """`{"nats": "nats://…", "http": "http://…", "pid": 1, "pids": {"nats-server": 2}}`.
+
+    Nothing is written without a path. `http` is null where this process serves no HTTP.
+    """
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
 
-    def write(self, nats: str, server: int | None, workers: Mapping[str, int]) -> None:
+    def write(self, nats: str, http: str | None, server: int | None, workers: Mapping[str, int]) -> None:
         """Say where we are; also again, after the embedded server or a worker was started anew."""
         if self._path is None:
             return
         pids = {"nats-server": server} if server is not None else {}
-        content = {"nats": nats, "http": None, "pid": os.getpid(), "pids": {**pids, **workers}}
+        content = {"nats": nats, "http": http, "pid": os.getpid(), "pids": {**pids, **workers}}
         beside = self._path.with_name(f".{self._path.name}.{os.getpid()}")
         beside.write_text(json.dumps(content) + "\n", encoding="utf-8")
         beside.replace(self._path)

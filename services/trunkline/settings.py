@@ -15,6 +15,7 @@ Durability = Literal["always", "process"]
 Port = Annotated[int, Meta(ge=0, le=65535)]
 
 DEFAULT_NATS_PORT = 4222
+DEFAULT_HTTP_PORT = 4000
 FILE = "trunkline.yaml"
 
 _REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::([^}]*))?\}")
@@ -35,7 +36,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     nats: str | None = None
     data: Path = Path()
     nats_port: Port = DEFAULT_NATS_PORT
-    http_port: Port | None = None
+    http_host: str = "127.0.0.1"
+    http_port: Port = DEFAULT_HTTP_PORT
     durability: Durability = "always"
     workers: Annotated[int, Meta(ge=0, le=64)] = 0
     replicas: int = 1

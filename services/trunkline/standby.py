@@ -30,7 +30,7 @@ from trunkline_events.tasks import end_task
 
 from trunkline import __version__
 from trunkline.cache import Cached, Keeping, RegistryCache
-from trunkline.host import Host, process_name
+from trunkline.host import GATEWAY, Host, process_name
 
 log = structlog.get_logger()
 
@@ -55,6 +55,8 @@ class Serving:
         self._keeping: Keeping | None = None
         self._standby: Standby | None = None
         self._task: asyncio.Task[None] | None = None
+        self.on_take_up: list[Callable[[Runtime], None]] = []
+        """Called when it serves in full after having stood by, with what it stands on from then on."""
 
     @classmethod
     async def start(
@@ -85,6 +87,14 @@ class Serving:
             return self._host.position
         return self._standby.position if self._standby else 0
 
+    @property
+    def runtime(self) -> Runtime:
+        """What this process stands on, for now where it stands by."""
+        if self._host is not None:
+            return self._host.runtime
+        assert self._standby is not None, "not started"
+        return self._standby.runtime
+
     async def _begin(self) -> Host:
         host = self._host = await self._start_host(self._name)
         if self._cache is not None:
@@ -107,6 +117,8 @@ class Serving:
         modes = host.runtime.degraded
         modes.enter(REGISTRY_CACHED, standby.detail, since=standby.since)
         modes.leave(REGISTRY_CACHED)
+        for take_up in self.on_take_up:
+            take_up(host.runtime)
         self._standby = None
         await standby.stop()
         log.info("process.took_up_service", position=host.position)
@@ -126,7 +138,7 @@ class Standby:
     """Answers what can be read from the registry as it lay on disk, and refuses chats."""
 
     def __init__(self, runtime: Runtime, roles: Sequence[str], cached: Cached, known: Callable[[], Catalogue]) -> None:
-        self._runtime = runtime
+        self.runtime = runtime
         self.since = time.time()
         self.position = cached.snapshot.position
         age = max(0, round(self.since - cached.written))
@@ -158,12 +170,14 @@ class Standby:
         runtime.degraded.enter(REGISTRY_CACHED, self.detail, since=self.since)
         for actor in self._actors:
             await actor.start()
+        if GATEWAY in roles:
+            await runtime.bus.replies.open()
         return self
 
     async def log_answers(self) -> bool:
         """Whether it is worth a try."""
         try:
-            await self._runtime.connection.nats.jetstream(timeout=LOOK_EVERY).account_info()
+            await self.runtime.connection.nats.jetstream(timeout=LOOK_EVERY).account_info()
         except (nats.errors.Error, nats.js.errors.Error, TimeoutError):
             return False
         return True
@@ -172,7 +186,7 @@ class Standby:
         """Answer nothing more."""
         for actor in self._actors:
             await actor.stop(DRAIN_SECONDS)
-        await self._runtime.stop_standing_by()
+        await self.runtime.stop_standing_by()
 
 
 class RefusingRouter(ServiceActor):

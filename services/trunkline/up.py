@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import socket
 import sys
 import tempfile
 import time
@@ -20,7 +21,8 @@ from trunkline.banner import banner
 from trunkline.cache import RegistryCache
 from trunkline.embedded import EmbeddedServer
 from trunkline.embedded.errors import EmbeddedServerError
-from trunkline.host import ACTORS, PROJECTOR, Host, make_rates
+from trunkline.gateway.server import PortTaken, bound
+from trunkline.host import ACTORS, GATEWAY, PROJECTOR, Host, make_rates
 from trunkline.known import known_models
 from trunkline.proc import age_seconds
 from trunkline.projector.child import ProjectorChild
@@ -76,19 +78,21 @@ async def _up(settings: Settings, asked: Up) -> int:
     with lifecycle.stop_on_signals() as stop:
         try:
             async with (
+                _socket(settings) as sock,
                 _bus(settings, asked) as (url, server),
                 _promised(url, settings, asked, server) as warning,
                 _actors(url, settings, asked) as (host, workers),
+                _edge(host, sock) as http,
             ):
                 async with client.connect(url) as gateway:
                     found = await bootstrap.first_models(gateway)
                 seconds = age_seconds() or time.monotonic() - began
-                for line in banner(settings, asked.ephemeral, server, url, host, seconds, found, warning):
+                for line in banner(settings, asked.ephemeral, server, url, http, host, seconds, found, warning):
                     print(line, flush=True)  # noqa: T201 - the banner is what the command is asked for
                 ready = ReadyFile(asked.ready_file)
 
                 def announce() -> None:
-                    ready.write(url, server.pid if server else None, workers.pids)
+                    ready.write(url, http, server.pid if server else None, workers.pids)
 
                 workers.on_restart = announce
                 if server is not None:
@@ -114,18 +118,42 @@ async def _run_roles(
         actors = [role for role in roles if role != PROJECTOR]
         try:
             async with contextlib.AsyncExitStack() as serving:
+                http = None
+                sock = await serving.enter_async_context(_socket(settings)) if GATEWAY in roles else None
                 if actors:
                     await bootstrap.promised_log(url, settings.durability, replicas=settings.replicas)
                     host = await _host(url, actors, settings, only, data)
                     serving.push_async_callback(host.stop)
+                    if sock is not None:
+                        http = await serving.enter_async_context(_edge(host, sock))
                 failed = await serving.enter_async_context(_projector(url, settings)) if PROJECTOR in roles else None
                 ready = ReadyFile(ready_file)
-                ready.write(url, None, {})
+                ready.write(url, http, None, {})
                 code = await _until_stopped(stop, failed)
                 ready.remove()
                 return code
         except CannotStart as error:
             return _say(error)
+
+
+@asynccontextmanager
+async def _socket(settings: Settings) -> AsyncIterator[socket.socket]:
+    """The port for HTTP, taken before anything starts that would have to be stopped again."""
+    try:
+        sock = bound(settings.http_host, settings.http_port)
+    except PortTaken as error:
+        raise CannotStart(str(error), FAILED) from error
+    with sock:
+        yield sock
+
+
+@asynccontextmanager
+async def _edge(process: Serving, sock: socket.socket) -> AsyncIterator[str]:
+    """The HTTP edge of this process; its address. It ends first: what its callers wait for needs all the rest."""
+    from trunkline.gateway.process import http_edge  # here, since only who serves HTTP needs a server for it
+
+    async with http_edge(process, sock) as listening:
+        yield listening.url
 
 
 @asynccontextmanager
@@ -190,7 +218,9 @@ async def _actors(url: str, settings: Settings, asked: Up) -> AsyncIterator[tupl
     """The actors in this process and the workers, all serving. The workers end first: they lean on the others."""
     kept = not asked.ephemeral and (settings.nats is None or keeps_data(settings))
     data = settings.data if kept else None
-    host = await _host(url, ACTORS if not settings.workers else ("registry", "keeper"), settings, None, data)
+    host = await _host(
+        url, (*ACTORS, GATEWAY) if not settings.workers else ("registry", "keeper", GATEWAY), settings, None, data
+    )
     try:
         workers = Workers(url, settings.workers, asked.config, data)
         await workers.start()

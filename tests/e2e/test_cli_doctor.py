@@ -81,7 +81,9 @@ async def test_a_promise_that_the_server_does_not_keep_is_red(tmp_path: Path, al
 async def test_an_up_that_promises_less_than_the_log_was_made_with_warns(tmp_path: Path) -> None:
     async def said(durability: str) -> str:
         process = await started(
-            *("up", "--data", str(tmp_path / "data"), "--nats-port", "0", "--durability", durability), cwd=tmp_path
+            *("up", "--data", str(tmp_path / "data"), "--nats-port", "0", "--http-port", "0"),
+            *("--durability", durability),
+            cwd=tmp_path,
         )
         assert process.stdout is not None
         lines: list[str] = []

@@ -191,7 +191,7 @@ def there(file: Path) -> bool:
 def test_up_keeps_read_models_in_a_process_beside(tmp_path: Path) -> None:
     environ = {name: value for name, value in os.environ.items() if not name.startswith(("OPENAI_", "TRUNKLINE_"))}
     ready, link = tmp_path / "ready.json", tmp_path / "data" / "projections" / "readmodels.sqlite"
-    flags = ("--nats-port", "0", "--data", str(tmp_path / "data"), "--ready-file", str(ready))
+    flags = ("--nats-port", "0", "--http-port", "0", "--data", str(tmp_path / "data"), "--ready-file", str(ready))
     command = [sys.executable, "-m", "trunkline", "up", *flags]
     up = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environ, cwd=tmp_path)
     try:

@@ -147,7 +147,8 @@ def test_a_worker_that_takes_too_long_ends_up_with_1_and_leaves_nothing(tmp_path
     (tmp_path / "temporary").mkdir()
     program = "import sys; from trunkline import workers; workers.START_SECONDS = 0.05\n"
     program += "from trunkline.cli.main import main; sys.exit(main(sys.argv[1:]))"
-    flags = ("up", "--ephemeral", "--nats-port", "0", "--workers", "2", "--ready-file", "ready.json")
+    ports = ("--nats-port", "0", "--http-port", "0")
+    flags = ("up", "--ephemeral", *ports, "--workers", "2", "--ready-file", "ready.json")
     environ = os.environ | {"TMPDIR": str(tmp_path / "temporary")}
     result = subprocess.run(
         [sys.executable, "-c", program, *flags], capture_output=True, text=True, timeout=60, cwd=tmp_path, env=environ
@@ -177,12 +178,26 @@ def test_a_taken_port_is_reported_with_the_flag_that_changes_it(tmp_path: Path) 
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = str(taken.getsockname()[1])
-        flags = ("up", "--ephemeral", "--nats-port", port)
+        flags = ("up", "--ephemeral", "--http-port", "0", "--nats-port", port)
         result = subprocess.run([*COMMAND, *flags], capture_output=True, text=True, timeout=30, cwd=tmp_path)
     assert result.returncode == 1
     assert port in result.stderr
     assert "--nats-port" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_a_taken_http_port_is_reported_with_its_flag_before_anything_starts(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        flags = ("up", "--ephemeral", "--nats-port", "0", "--http-port", port)
+        result = subprocess.run([*COMMAND, *flags], capture_output=True, text=True, timeout=30, cwd=tmp_path)
+    assert result.returncode == 1
+    assert f"port {port} of 127.0.0.1 can't be had for HTTP" in result.stderr
+    assert "--http-port" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_less_durable_promise_says_so(tmp_path: Path) -> None:

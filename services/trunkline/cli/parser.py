@@ -58,7 +58,6 @@ def _add_up(verbs: Verbs) -> None:
     where.add_argument("--ephemeral", action="store_true", help="keep the log in a temporary folder")
     where.add_argument("--nats", metavar="URL", help="use this NATS server instead of one of our own")
     up.add_argument("--nats-port", metavar="N", help="default 4222; 0 takes a free one")
-    up.add_argument("--http-port", metavar="N", help="0 takes a free one")
     up.add_argument(
         "--durability",
         choices=list(PROMISES),
@@ -76,7 +75,7 @@ def _add_up(verbs: Verbs) -> None:
 
 def _add_run(verbs: Verbs) -> None:
     run = add_verb(verbs, "run", "serve:run_roles", "run some roles on a bus that is there already, until Ctrl-C")
-    run.add_argument("roles", metavar="ROLE", nargs="+", help="registry, router, provider, keeper, projector")
+    run.add_argument("roles", metavar="ROLE", nargs="+", help="registry, router, provider, keeper, projector, gateway")
     run.add_argument("--nats", metavar="URL", help="the bus")
     run.add_argument(
         "--data",
@@ -88,6 +87,8 @@ def _add_run(verbs: Verbs) -> None:
 
 
 def _serving(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--http-host", metavar="HOST", help="where the HTTP edge listens (default 127.0.0.1)")
+    parser.add_argument("--http-port", metavar="N", help="default 4000; 0 takes a free one")
     parser.add_argument("--config", metavar="FILE", help="settings (default: trunkline.yaml, where it is there)")
     parser.add_argument("--ready-file", metavar="FILE", type=Path, help="written when everything serves")
 

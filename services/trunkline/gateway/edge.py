@@ -8,7 +8,9 @@ import structlog
 from msgspec import Struct
 from nats.nuid import NUID
 from trunkline_actors.bus import Bus
+from trunkline_actors.runtime import Runtime
 from trunkline_events.refusal import CODES, Refused
+from trunkline_projections.folds import Gateway as State
 
 from trunkline import errors
 from trunkline.client import Gateway
@@ -35,21 +37,32 @@ class Edge:
 
     def __init__(
         self,
-        gateway: Gateway,
-        bus: Bus,
+        runtime: Runtime,
         access: Access,
         routes: Iterable[Route],
         limits: Limits = Limits(),  # noqa: B008
     ) -> None:
-        self.gateway = gateway
-        self.bus = bus
+        self.stand_on(runtime)
         self._own, self._numbers = NUID().next().decode(), itertools.count(1)
         self.access = access
         self.routes = Routes(routes)
         self.limits = limits
         self.draining = False
         self.in_flight = 0
+        self.url = ""
+        """Where it is served."""
         self.began = time.time()
+
+    def stand_on(self, runtime: Runtime) -> None:
+        """Use this process's connection and view of the log from now on."""
+        self.runtime: Runtime = runtime
+        self.bus: Bus = runtime.bus
+        self.gateway: Gateway = Gateway(runtime.connection)
+
+    @property
+    def state(self) -> State:
+        """The gateway as this process knows it: registry, policies, breakers, keys."""
+        return self.runtime.gateway.state
 
     def new_id(self) -> str:
         """A request id that nobody else draws."""

@@ -1,6 +1,7 @@
 """Serves the HTTP edge of one process, in the event loop that its actors use."""
 
 import asyncio
+import os
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,10 +12,13 @@ from trunkline.gateway.edge import Edge
 
 
 class PortTaken(Exception):
-    """Something else listens on this port. Choose another with --http-port; 0 takes a free one."""
+    """This port can't be had, mostly since something else listens there. Choose another with --http-port."""
 
-    def __init__(self, host: str, port: int) -> None:
-        super().__init__(f"port {port} of {host} is taken; choose another with --http-port, 0 for a free one")
+    def __init__(self, host: str, port: int, reason: str) -> None:
+        super().__init__(
+            f"port {port} of {host} can't be had for HTTP ({reason}); choose another with --http-port, "
+            "0 takes a free one"
+        )
         self.port = port
 
 
@@ -25,8 +29,8 @@ class Listening(Struct, frozen=True):
     port: int
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """A listening socket. Raises PortTaken."""
+def bound(host: str, port: int) -> socket.socket:
+    """A socket that will listen here; 0 takes a free port. Raises PortTaken."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -34,18 +38,22 @@ def listen(host: str, port: int) -> socket.socket:
         sock.bind((host, port))
     except OSError as error:
         sock.close()
-        raise PortTaken(host, port) from error
-    sock.listen(2048)
+        raise PortTaken(host, port, os.strerror(error.errno or 0).lower()) from error
     sock.setblocking(False)
     return sock
 
 
+def listening(sock: socket.socket) -> Listening:
+    """Where a bound socket is reached."""
+    host, port = sock.getsockname()[:2]
+    return Listening(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}", port)
+
+
 @asynccontextmanager
-async def serving(edge: Edge, host: str, port: int, drain_s: float) -> AsyncIterator[Listening]:
+async def serving(edge: Edge, sock: socket.socket, drain_s: float) -> AsyncIterator[Listening]:
     """Serve until the block is left; then take nothing new and let what runs end, for `drain_s` at most."""
     import uvicorn
 
-    sock = listen(host, port)
     config = uvicorn.Config(
         edge,
         http="httptools",
@@ -67,8 +75,9 @@ async def serving(edge: Edge, host: str, port: int, drain_s: float) -> AsyncIter
             await asyncio.sleep(0.005)
         if task.done():
             await task
-        name = f"[{host}]" if ":" in host else host
-        yield Listening(f"http://{name}:{sock.getsockname()[1]}", sock.getsockname()[1])
+        found = listening(sock)
+        edge.url = found.url
+        yield found
     finally:
         edge.draining = True
         server.should_exit = True
