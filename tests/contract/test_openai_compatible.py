@@ -293,12 +293,12 @@ async def test_a_check_needs_json(calling: Calling) -> None:
 
 
 def test_an_unknown_kind_is_told_the_known_ones() -> None:
-    with pytest.raises(UnknownKind, match=r"'azure'; known: .*scripted"):
+    with pytest.raises(UnknownKind, match=r"'azure'.*scripted"):
         build("azure", Settings(provider="p"))
 
 
 def test_a_compatible_upstream_needs_an_address() -> None:
-    with pytest.raises(NoBaseUrl, match="needs a base_url"):
+    with pytest.raises(NoBaseUrl, match="base_url"):
         build("openai-compatible", Settings(provider="p"))
 
 
