@@ -55,7 +55,7 @@ SHELLS = {
         *("escrow", "scopes", "recalls", "parked", "parking", "budgets"),  # money above threads, and waiting for it
         *("provider", "attempting", "running", "answers", "stalls", "adapters", "fleet"),  # running an attempt
         *("local_models", "managing", "puller", "pulling"),  # models on the provider's own machine
-        *("admission", "pauses", "plugged", "bounded", "plugin_book", "plugin_reader"),  # what stands around it
+        *("admission", "pauses", "plugged", "bounded", "plugin_book", "plugin_reader", "plugin_faults"),  # what stands around it
         *("breaker", "meter", "board", "configurations", "analyzers", "preparing"),  # what routing decides from
         *("keyring", "keyholder", "secretary", "vault_store", "unlock_file"),  # keys of providers
         *("present", "advice"),

@@ -19,10 +19,10 @@ from trunkline_events.tasks import end_task
 from trunkline_events.usage import Usage
 
 from trunkline_actors.adapters import Adapter, Answer, Call, Chunk, End
-from trunkline_actors.adapters.factory import Plugin, kind_of, plugin_of
+from trunkline_actors.adapters.factory import kind_of, plugin_of
 from trunkline_actors.bounded import bounded, in_thread
 from trunkline_actors.plugin_faults import WrongType, failure_of, name_of, place_of
-from trunkline_actors.plugins import Standing, Trouble, standing
+from trunkline_actors.plugins import Plugin, Standing, Trouble, standing
 
 log = structlog.get_logger()
 

@@ -11,9 +11,8 @@ from trunkline_events.subjects import id_problem
 from trunkline_events.tasks import end_task
 
 from trunkline_actors import plugins
-from trunkline_actors.adapters.factory import Plugin
 from trunkline_actors.plugged import Plugged
-from trunkline_actors.plugins import Used
+from trunkline_actors.plugins import Plugin, Used
 from trunkline_actors.shell import Command, Shell
 
 log = structlog.get_logger()

@@ -1,4 +1,4 @@
-"""What is told of an error a plugin raised: its class and place, and no foreign text, which may hold a secret. Pure."""
+"""What is told of an error a plugin raised: its class and place, and no foreign text, which may hold a secret."""
 
 import traceback
 

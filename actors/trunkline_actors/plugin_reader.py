@@ -72,7 +72,7 @@ class PluginsActor(ServiceActor):
         found = await self._all()
         one = next((one for one in found if one["name"] == given.name), None)
         if one is None:
-            text = factory.unknown_kind(given.name, [one["name"] for one in found])
+            text = plugins.unknown_kind(given.name, [one["name"] for one in found])
             return Refused(code="not_found", message=text, param="name")
         return {"seq": self._runtime.gateway.position, "plugin": one}
 

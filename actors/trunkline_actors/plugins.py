@@ -1,5 +1,6 @@
 """What is told of plugins: what the log hears, and how processes' words of them are put together. Pure."""
 
+import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -8,7 +9,22 @@ from msgspec import Struct, structs
 from trunkline_events.plugin import PluginFact, PluginFailed, PluginLoaded, Stage
 from trunkline_events.registry import Provider
 
-from trunkline_actors.adapters.factory import OURS, Plugin
+OURS = "trunkline"
+"""The distribution that brings the built-in kinds."""
+
+
+class Plugin(Struct, frozen=True, kw_only=True):
+    """A kind of provider that is installed: its name, the object it is, and the package that brings it."""
+
+    name: str
+    object: str
+    distribution: str = ""
+    version: str = ""
+
+    @property
+    def built_in(self) -> bool:
+        """Whether it comes with Trunkline."""
+        return self.distribution == OURS
 
 
 class Trouble(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -33,6 +49,17 @@ class Used(Struct, frozen=True, kw_only=True, omit_defaults=True):
     crashes: int = 0
     last_error: str = ""
     unusable: Mapping[str, Trouble] = {}
+
+
+def unknown_kind(kind: str, known: Iterable[str]) -> str:
+    """What is said of a kind that nobody knows."""
+    names = sorted(known)
+    close = difflib.get_close_matches(kind.lower(), names, n=1)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    return (
+        f"{kind!r} is not a kind of provider; {hint}there are {', '.join(names)}. "
+        "Or install the package that brings it, wherever registry and providers run"
+    )
 
 
 class Standing(Struct, frozen=True, kw_only=True):

@@ -26,7 +26,7 @@ from trunkline_events.secret import reference_problem
 from trunkline_events.subjects import id_problem
 from trunkline_projections.models import Registry
 
-from trunkline_actors.adapters.factory import unknown_kind
+from trunkline_actors.plugins import unknown_kind
 from trunkline_actors.requests import AUTO
 
 LONGEST_S = 86_400

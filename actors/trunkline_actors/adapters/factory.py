@@ -1,33 +1,15 @@
 """Which kinds of providers there are, and the adapter of one instance. Everything that may be wrong has an error."""
 
-import difflib
 from collections.abc import Iterable
 from functools import lru_cache
 from importlib import invalidate_caches
 from importlib.metadata import EntryPoint, entry_points
 
-from msgspec import Struct
-
 from trunkline_actors.adapters import Adapter
 from trunkline_actors.adapters.kinds import GROUP, BadSettings, Kind, Settings
+from trunkline_actors.plugins import Plugin, unknown_kind
 
-OURS = "trunkline"
-"""The distribution that brings the built-in kinds."""
 _DUTIES = ("complete", "stream", "embed", "check", "close")
-
-
-class Plugin(Struct, frozen=True, kw_only=True):
-    """A kind of provider that is installed: its name, the object it is, and the package that brings it."""
-
-    name: str
-    object: str
-    distribution: str = ""
-    version: str = ""
-
-    @property
-    def built_in(self) -> bool:
-        """Whether it comes with Trunkline."""
-        return self.distribution == OURS
 
 
 class Unusable(ValueError):
@@ -46,7 +28,7 @@ class NoBaseUrl(BadSettings, Unusable):
     """This kind of provider has no address of its own. Give it a base_url."""
 
     def __init__(self, kind: str) -> None:
-        text = f"a provider of kind {kind!r} has no address of its own; give it one, such as http://127.0.0.1:8080/v1"
+        text = f"a provider of kind {kind!r} needs a base_url, such as http://127.0.0.1:8080/v1"
         super().__init__("base_url", text)
         self.kind = kind
 
@@ -69,17 +51,6 @@ class NotAnAdapter(Unusable):
             f"build of kind {kind!r} made a {type(made).__name__} without {', '.join(missing)}; "
             "see the protocol trunkline_actors.adapters.Adapter"
         )
-
-
-def unknown_kind(kind: str, known: Iterable[str]) -> str:
-    """What is said of a kind that nobody knows."""
-    names = sorted(known)
-    close = difflib.get_close_matches(kind.lower(), names, n=1)
-    hint = f"did you mean {close[0]!r}? " if close else ""
-    return (
-        f"{kind!r} is not a kind of provider; {hint}there are {', '.join(names)}. "
-        "Or install the package that brings it, wherever registry and providers run"
-    )
 
 
 @lru_cache(maxsize=1)
