@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 FIRST = 2.0
 """Seconds to wait for the first process that answers."""
-NEXT = 0.3
+NEXT = 0.75
 """And for each further one: nobody knows how many there are."""
 
 

@@ -11,7 +11,7 @@ from trunkline_events.connection import Connection
 from trunkline.health.check import Check
 
 SECONDS = 2.0
-HOLDERS_SECONDS = 0.3
+HOLDERS_SECONDS = 0.5
 MOST = 1_000
 _NEXT = {
     "locked": "`trunkline secrets unlock`",
