@@ -68,3 +68,8 @@ def installed(folder: Path, *modules: str) -> Iterator[None]:
             sys.modules.pop(module, None)
         importlib.invalidate_caches()
         factory.look_again()
+
+
+def forget() -> None:
+    """Look anew at what is installed, when somebody asks."""
+    factory.look_again()
