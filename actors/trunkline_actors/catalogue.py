@@ -11,8 +11,8 @@ from importlib.metadata import version
 from typing import Any, NamedTuple
 
 from trunkline_events.rate import Rate
+from trunkline_events.registry import RESPONSES
 
-from trunkline_actors.adapters.responses_request import PREFIX
 from trunkline_actors.pricing import UNLISTED, Listed
 
 _PROVIDER_IDS = {
@@ -37,7 +37,7 @@ def listed(kind: str, upstream: str, now: float) -> Listed:
 
     Prices in tiers count at their dearest tier: never less than what will be charged.
     """
-    entry = _entry(kind, upstream.removeprefix(PREFIX))
+    entry = _entry(kind, upstream.removeprefix(RESPONSES))
     if len(entry.sets) < 2:
         return Listed(rate=entry.sets[0].rate) if entry.sets else UNLISTED
     moment = datetime.fromtimestamp(now, UTC)

@@ -43,6 +43,9 @@ class Model(Struct, frozen=True, kw_only=True):
     canary: Canary | None = None
 
 
+RESPONSES = "responses/"
+"""What a model's `upstream` begins with where it is served by OpenAI's Responses API alone; its name there follows."""
+
 Transport = Literal["raw", "sdk"]
 """How a provider is reached, where its kind has both: by our own HTTP path, or by its SDK."""
 

@@ -200,3 +200,8 @@ def test_the_price_is_the_one_genai_prices_would_take_and_holds_as_long_as_promi
     # Not the last microsecond: genai-prices is asked in whole ones.
     later = max(first, min(first + share * (last - first), last - 0.000_01))
     assert listed(kind, upstream, later) == found
+
+
+def test_a_model_costs_the_same_over_the_responses_api() -> None:
+    assert listed("openai", "responses/gpt-4.1", NOON) == listed("openai", "gpt-4.1", NOON)
+    assert listed("openai", "responses/gpt-4.1", NOON).rate is not None

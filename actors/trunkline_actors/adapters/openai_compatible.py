@@ -10,12 +10,13 @@ from contextlib import aclosing
 from typing import Literal
 
 from trunkline_events.failure import FailureClass
+from trunkline_events.registry import RESPONSES
 
 from trunkline_actors.adapters import Answer, Call, Chunk, End, faults, wire
 from trunkline_actors.adapters.dialect import PLAIN, Dialect
 from trunkline_actors.adapters.raw_http import RawHttp
 from trunkline_actors.adapters.responses import ResponsesReader, read_response
-from trunkline_actors.adapters.responses_request import PREFIX, responses_body
+from trunkline_actors.adapters.responses_request import responses_body
 from trunkline_actors.adapters.sdk_http import SdkHttp
 from trunkline_actors.adapters.transport import Transport
 
@@ -95,7 +96,7 @@ class OpenAICompatible:
         yield end
 
     def _over_responses(self, call: Call) -> bool:
-        return self._dialect.responses and call.model.startswith(PREFIX)
+        return self._dialect.responses and call.model.startswith(RESPONSES)
 
     async def close(self) -> None:
         """Release connections. Calls under way end in UpstreamError."""

@@ -4,12 +4,10 @@ from typing import Any
 
 import msgspec
 from trunkline_events.failure import FailureClass
+from trunkline_events.registry import RESPONSES
 
 from trunkline_actors.adapters import Call
 from trunkline_actors.adapters.faults import upstream_error
-
-PREFIX = "responses/"
-"""What an upstream model's name begins with that is to be called over the Responses API."""
 
 _SAME = (
     *("temperature", "top_p", "parallel_tool_calls", "user", "service_tier", "safety_identifier"),
@@ -49,7 +47,7 @@ def _converted(asked: dict[str, Any], call: Call, *, stream: bool) -> dict[str, 
         if name in asked and asked[name] not in harmless:
             raise upstream_error(FailureClass.INVALID_REQUEST, f"the Responses API has no {name!r}: leave it out")
     body: dict[str, Any] = {name: asked[name] for name in _SAME if asked.get(name) is not None}
-    body["model"] = call.model.removeprefix(PREFIX)
+    body["model"] = call.model.removeprefix(RESPONSES)
     body["input"] = [item for message in asked.get("messages", ()) for item in _items(message)]
     body["store"] = bool(asked.get("store"))
     if stream:
