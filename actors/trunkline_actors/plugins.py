@@ -141,7 +141,8 @@ def shown(
     for process, uses in used.items():
         for use in uses:
             told.setdefault(use.plugin.name, {})[process] = use
-            known.setdefault(use.plugin.name, use.plugin)
+            if use.plugin.name not in known or not known[use.plugin.name].object:  # a process without it names it too
+                known[use.plugin.name] = use.plugin
     registered: dict[str, list[str]] = {}
     for provider in providers:
         registered.setdefault(provider.kind, []).append(provider.id)
