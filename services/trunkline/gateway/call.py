@@ -11,14 +11,20 @@ from trunkline_events.quick import Reply
 from trunkline import errors
 from trunkline.exchange import GRACE, RESEND_AFTER, Request
 
-MOST_WAITING = 4 * 1024 * 1024
+MOST_WAITING = 2 * 1024 * 1024
 """Bytes that may wait for one reader. One who is further behind is cut off: nobody else must wait for their sake."""
+EACH = 512
+"""Bytes that a waiting message takes beside its body."""
 LONELY = 10
 LONELY_SECONDS = 0.3
 
 
 class TooSlow(Exception):
     """The reader is too far behind; the request was aborted, and what was generated is settled."""
+
+
+class ClientGone(Exception):
+    """Nobody waits for the answer any more; the request is to be aborted, and what was generated is settled."""
 
 
 class Call:
@@ -34,17 +40,31 @@ class Call:
         self._until = self._loop.time() + request.seconds + GRACE
         self._lonely = 0
         self.overrun = False
+        self.gone = False
         self._inbox = bus.replies.expect(self._heard)
 
+    @property
+    def request_id(self) -> str:
+        """As it goes in a header."""
+        return self._request.fields[headers.REQUEST]
+
     def _heard(self, reply: Reply) -> None:
-        self._waiting_bytes += len(reply.data)
+        self._waiting_bytes += len(reply.data) + EACH
         if self._waiting_bytes > MOST_WAITING and len(self._arrived) > 1:
             self.overrun = True
             self._arrived.clear()
         elif not self.overrun:
             self._arrived.append(reply)
+        self._wake()
+
+    def _wake(self) -> None:
         if self._wakes is not None and not self._wakes.done():
             self._wakes.set_result(None)
+
+    def give_up(self) -> None:
+        """The client has gone: whoever waits for the answer hears so."""
+        self.gone = True
+        self._wake()
 
     async def send(self) -> None:
         """Send it. Raises InvalidRequest (413) where the bus carries no message of this size."""
@@ -54,14 +74,16 @@ class Call:
         await self._bus.publish(request.subject, request.body, request.fields, self._inbox)
 
     async def some(self) -> list[Reply]:
-        """The messages that are there, at least one: waits for it.
+        """The messages that are there: waits for one, and gives none where there was silence for a while.
 
-        Raises DeadlineExceeded; Unavailable where no router is there to hear us; TooSlow.
+        Raises DeadlineExceeded; Unavailable where no router is there to hear us; TooSlow; ClientGone.
         """
-        while not self._arrived:
-            if self.overrun:
-                raise TooSlow
-            await self._wait()
+        if not self._arrived and not self.overrun and not self.gone and not await self._wait():
+            return []
+        if self.gone:
+            raise ClientGone
+        if self.overrun:
+            raise TooSlow
         found = list(self._arrived)
         self._arrived.clear()
         self._waiting_bytes = 0
@@ -70,7 +92,14 @@ class Call:
             return await self.some()
         return found
 
-    async def _wait(self) -> None:
+    async def one(self) -> Reply:
+        """The message that answers where there is but one. Raises as `some` does."""
+        while not (found := await self.some()):
+            pass
+        return found[0]
+
+    async def _wait(self) -> bool:
+        """Whether something was heard, or there is nobody to hear it; if not, the request was sent again."""
         left = self._until - self._loop.time()
         if left <= 0:
             raise errors.deadline_exceeded(self._request.seconds, self._request.request_id)
@@ -80,9 +109,11 @@ class Call:
             await self._wakes
         except TimeoutError:
             await self.send()
+            return False
         finally:
             timer.cancel()
             self._wakes = None
+        return True
 
     def _nothing_heard(self) -> None:
         if self._wakes is not None and not self._wakes.done():
@@ -99,7 +130,9 @@ class Call:
     async def abort(self) -> None:
         """Nobody wants the answer any more: cut the upstream call. What was generated is settled."""
         body = msgspec.json.encode({"request_id": self._request.request_id})
-        await self._bus.publish(subjects.ABORT, body, reply=self._bus.nats.new_inbox())
+        key = self._request.fields.get(headers.KEY)
+        fields = {headers.KEY: key} if key else None
+        await self._bus.publish(subjects.ABORT, body, fields, self._bus.nats.new_inbox())
 
     def close(self) -> None:
         """Hear nothing more."""

@@ -1,7 +1,7 @@
 """`/v1/chat/completions` and `/v1/embeddings`: OpenAI's requests as they come, sent on to the bus, and back."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 from msgspec import Struct
@@ -12,7 +12,7 @@ from trunkline import errors
 from trunkline.errors import TrunklineError
 from trunkline.exchange import Request
 from trunkline.gateway import dialects
-from trunkline.gateway.call import Call, TooSlow
+from trunkline.gateway.call import Call, ClientGone, TooSlow
 from trunkline.gateway.edge import Edge, Principal
 from trunkline.gateway.http import HttpRequest
 
@@ -67,69 +67,103 @@ async def embeddings(edge: Edge, request: HttpRequest, who: Principal) -> None:
 
 async def _serve(edge: Edge, request: HttpRequest, call: Call, *, stream: bool) -> None:
     """Answer, unless the client goes away first: then the upstream call is cut, and what it generated is settled."""
-    answering = asyncio.ensure_future(_streamed(request, call) if stream else _plain(request, call))
-    gone = asyncio.ensure_future(request.left())
+    request.when_left(call.give_up)
     try:
-        await asyncio.wait({answering, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if not answering.done():
-            await call.abort()
-            return
-        await answering
+        await (_streamed(request, call) if stream else _plain(request, call))
+    except ClientGone:
+        await call.abort()
     except TooSlow:
         await call.abort()
         raise errors.disconnected(None) from None
     finally:
-        answering.cancel()
-        gone.cancel()
-        await asyncio.gather(answering, gone, return_exceptions=True)
         call.close()
 
 
 async def _plain(request: HttpRequest, call: Call) -> None:
     await call.send()
-    reply = (await call.some())[0]
-    error = _error(reply)
-    if error is not None:
-        raise error
+    reply = await call.one()
+    if headers.ERROR_CODE in (reply.headers or {}):
+        raise error_of(reply)
     await request.reply(200, reply.data, _receipt(reply.headers or {}))
 
 
 async def _streamed(request: HttpRequest, call: Call) -> None:
     """Chunks as server-sent events: what arrived together goes out together, and nothing waits for more."""
-    await call.send()
-    failed: TrunklineError | None = None
-    expected, head_by = 1, asyncio.get_running_loop().time() + HEAD_BY
-    while True:
-        out: list[bytes] = []
-        for reply in await call.some():
-            fields = reply.headers or {}
-            error = _error(reply)
-            if error is not None:
-                if not request.started and not out:
-                    raise error
-                failed = error
-                out.append(_event(dialects.body_of(error, "openai")))
+    stream = Stream(call.request_id)
+    head_by = asyncio.get_running_loop().time() + HEAD_BY
+    try:
+        await call.send()
+        while not stream.ended:
+            replies = await call.some()
+            out = stream.events(replies, late=asyncio.get_running_loop().time() >= head_by)
+            if not out:
                 continue
-            number = int(fields.get(headers.SEQ, expected))
-            if number < expected:
-                continue  # a repeat that joined is told from the start what we have already
-            if number > expected and failed is None:
-                raise errors.disconnected(fields.get(headers.REQUEST))
-            expected = number + 1
             if not request.started:
-                if headers.SILENT in fields and asyncio.get_running_loop().time() < head_by:
-                    continue  # until something is said, an error can still have a status of its own
-                await request.start(200, {**SSE, **_receipt(fields)})
-            if reply.data:
-                out.append(KEEP_ALIVE if headers.SILENT in fields else _event(reply.data))
+                await request.start(200, {**SSE, **stream.receipt})
+            await (request.end(out) if stream.ended else request.piece(out))
+    except TrunklineError as error:
+        if not request.started:
+            raise
+        await request.end(_event(dialects.body_of(error, "openai")))
+
+
+class Stream:
+    """A stream of the bus as server-sent events. `receipt` are the headers of its head; `ended`: it is over."""
+
+    def __init__(self, request_id: str) -> None:
+        self.receipt = {"x-request-id": request_id}
+        self.ended = False
+        self._expected = 1
+        self._began = False
+        self._failed = False
+
+    def events(self, replies: Sequence[Reply], *, late: bool) -> bytes:
+        """What to send for these messages; raises the error that is all there is to tell.
+
+        While nothing was said an error can still have a status of its own, so the head waits until something is said,
+        unless it is `late`.
+        """
+        if not replies:
+            self._began = self._began or late
+            return KEEP_ALIVE if self._began else b""
+        out: list[bytes] = []
+        for reply in replies:
+            fields = reply.headers or {}
+            if headers.ERROR_CODE in fields:
+                self._fail(error_of(reply), out)
                 continue
-            if failed is None:
-                out += [_closing(fields), DONE]
-            await request.piece(b"".join(out))
-            await request.end()
+            number = int(fields.get(headers.SEQ, self._expected))
+            if number < self._expected:
+                continue  # a repeat that joined is told from the start what we have already
+            if number > self._expected and not self._failed:
+                self._fail(errors.disconnected(fields.get(headers.REQUEST)), out)
+                self.ended = True
+                break
+            self._expected = number + 1
+            self._tell(reply.data, fields, out, late=late)
+            if self.ended:
+                break
+        return b"".join(out)
+
+    def _tell(self, data: bytes, fields: Mapping[str, str], out: list[bytes], *, late: bool) -> None:
+        silent = headers.SILENT in fields
+        if not self._began and not (silent and not late):
+            self._began = True
+            self.receipt |= _receipt(fields)
+        if not self._began:
             return
-        if out:
-            await request.piece(b"".join(out))
+        if data:
+            out.append(KEEP_ALIVE if silent else _event(data))
+            return
+        self.ended = True
+        if not self._failed:
+            out += [_closing(fields), DONE]
+
+    def _fail(self, error: TrunklineError, out: list[bytes]) -> None:
+        if not self._began and not out:
+            raise error
+        self._failed = True
+        out.append(_event(dialects.body_of(error, "openai")))
 
 
 def _event(data: bytes) -> bytes:
@@ -141,11 +175,12 @@ def _closing(fields: Mapping[str, str]) -> bytes:
     return b": trunkline %b\n\n" % msgspec.json.encode(_receipt(fields))
 
 
-def _error(reply: Reply) -> TrunklineError | None:
+def error_of(reply: Reply) -> TrunklineError:
+    """The error that this message tells of."""
     fields = reply.headers or {}
-    if headers.ERROR_CODE not in fields:
-        return None
-    return errors.from_answer(fields[headers.ERROR_CODE], fields.get(headers.ERROR, ""), reply.data)
+    return errors.from_answer(
+        fields[headers.ERROR_CODE], fields.get(headers.ERROR, ""), reply.data, fields.get(headers.REQUEST)
+    )
 
 
 def _receipt(fields: Mapping[str, str]) -> dict[str, str]:

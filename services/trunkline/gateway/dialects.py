@@ -22,6 +22,10 @@ _ANTHROPIC = {
 """Types of errors of the Messages API, by status; any other is `api_error`."""
 
 
+_RETRIED = {408, 409, 429}
+"""What clients send again by themselves, beside any 5xx."""
+
+
 def refusal(error: TrunklineError, dialect: Dialect) -> tuple[int, bytes, Headers]:
     """Status, body and headers of an error. `x-should-retry: false` on what no retry helps, though its status may."""
     fields: dict[str, str] = {}
@@ -30,7 +34,7 @@ def refusal(error: TrunklineError, dialect: Dialect) -> tuple[int, bytes, Header
     after = error.metadata.get("retry_after")
     if isinstance(after, int | float) and math.isfinite(after):
         fields["retry-after"] = str(max(0, math.ceil(after)))
-    if error.code == "budget_exceeded":
+    if not error.retryable and (error.status in _RETRIED or error.status >= 500):
         fields["x-should-retry"] = "false"
     if error.status == 405:
         fields["allow"] = str(error.metadata.get("allow", ""))

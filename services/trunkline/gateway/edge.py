@@ -1,5 +1,6 @@
 """The ASGI application: finds the route, decides who may, and answers errors in the client's dialect."""
 
+import asyncio
 import itertools
 import time
 from collections.abc import Iterable
@@ -18,6 +19,7 @@ from trunkline.errors import TrunklineError
 from trunkline.gateway import dialects
 from trunkline.gateway.access import Access, Principal
 from trunkline.gateway.http import LARGEST_BODY, HttpRequest, Receive, Scope, Send
+from trunkline.gateway.pulses import Pulses
 from trunkline.gateway.routes import Dialect, Route, Routes
 
 __all__ = ["Edge", "Principal"]
@@ -42,6 +44,8 @@ class Edge:
         routes: Iterable[Route],
         limits: Limits = Limits(),  # noqa: B008
     ) -> None:
+        self._started = False
+        self._moving: asyncio.Future[None] | None = None
         self.stand_on(runtime)
         self._own, self._numbers = NUID().next().decode(), itertools.count(1)
         self.access = access
@@ -49,15 +53,30 @@ class Edge:
         self.limits = limits
         self.draining = False
         self.in_flight = 0
+        self.pulses = Pulses()
+        self.known_times: dict[int, int] = {}
+        """When events happened that were asked for: sequence → Unix time."""
         self.url = ""
         """Where it is served."""
         self.began = time.time()
+
+    async def start(self) -> None:
+        """Begin to listen to the rest of the gateway."""
+        self._started = True
+        await self.pulses.start(self.runtime)
+
+    async def stop(self) -> None:
+        """Listen no more."""
+        self._started = False
+        await self.pulses.stop()
 
     def stand_on(self, runtime: Runtime) -> None:
         """Use this process's connection and view of the log from now on."""
         self.runtime: Runtime = runtime
         self.bus: Bus = runtime.bus
-        self.gateway: Gateway = Gateway(runtime.connection)
+        self.gateway: Gateway = Gateway(runtime.connection, runtime.door.own_key or None)
+        if self._started:
+            self._moving = asyncio.ensure_future(self.pulses.start(runtime))
 
     @property
     def state(self) -> State:
@@ -78,6 +97,7 @@ class Edge:
             await self._serve(request)
         finally:
             self.in_flight -= 1
+            request.close()
 
     async def _serve(self, request: HttpRequest) -> None:
         dialect: Dialect = "openai"
@@ -102,7 +122,7 @@ class Edge:
             methods, params = self.routes.find(request.path)
         except UnicodeDecodeError:
             raise _no_path(request) from None
-        route = methods.get(request.method)
+        route = methods.get(request.method) or (methods.get("GET") if request.method == "HEAD" else None)
         if route is None:
             raise _no_method(request, methods) if methods else _no_path(request)
         request.params = params

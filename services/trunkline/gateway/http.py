@@ -8,6 +8,7 @@ from urllib.parse import parse_qs, unquote
 import msgspec
 
 from trunkline import errors
+from trunkline.gateway.asgi import LEFT
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -26,6 +27,7 @@ class HttpRequest:
         self._scope, self._receive, self._send = scope, receive, send
         self._largest = largest
         self._headers: dict[str, str] | None = None
+        self._watch: asyncio.Future[None] | None = None
         self.params: dict[str, str] = {}
         self.started = False
         """Whether the answer's head is out, so that nothing else can be answered any more."""
@@ -89,6 +91,20 @@ class HttpRequest:
             status=413,
         )
 
+    def when_left(self, then: Callable[[], None]) -> None:
+        """Call this when the client goes before it has its answer, at once where it has gone. Only after the body."""
+        extension = self._scope.get("extensions", {}).get(LEFT)
+        if extension is not None:
+            extension(then)
+            return
+        self._watch = asyncio.ensure_future(self.left())
+        self._watch.add_done_callback(lambda watch: None if watch.cancelled() else then())
+
+    def close(self) -> None:
+        """The handler has done with it."""
+        if self._watch is not None:
+            self._watch.cancel()
+
     async def left(self) -> None:
         """Return when the client has gone. Only after the body was read."""
         while (await self._receive())["type"] != "http.disconnect":
@@ -115,9 +131,9 @@ class HttpRequest:
         """A piece of it; waits while the client reads more slowly than we write."""
         await self._send({"type": "http.response.body", "body": data, "more_body": True})
 
-    async def end(self) -> None:
-        """There is no more."""
-        await self._send({"type": "http.response.body", "body": b""})
+    async def end(self, data: bytes = b"") -> None:
+        """The last piece."""
+        await self._send({"type": "http.response.body", "body": data})
 
 
 async def until_left(request: HttpRequest, work: Awaitable[None]) -> bool:

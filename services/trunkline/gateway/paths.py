@@ -1,6 +1,6 @@
 """Every path of the edge. Each module of handlers lists its own; this puts them together."""
 
-from trunkline.gateway import chat
+from trunkline.gateway import chat, health, models
 from trunkline.gateway.routes import Route
 
 OPENAI = [
@@ -23,4 +23,4 @@ OPENAI = [
     ),
 ]
 
-ROUTES = [*OPENAI]
+ROUTES = [*OPENAI, *models.ROUTES, *health.ROUTES]

@@ -37,6 +37,8 @@ class Route(Struct, frozen=True, kw_only=True):
     status: int = 200
     streams: bool = False
     dialect: Dialect = "openai"
+    rest: bool = False
+    """Whether the last part, which is named, takes all that is left of a path, slashes too."""
 
 
 class Routes:
@@ -46,6 +48,7 @@ class Routes:
         self.all = list(routes)
         self._plain: dict[str, dict[str, Route]] = {}
         self._named: list[tuple[list[str], dict[str, Route]]] = []
+        self._rest: list[tuple[list[str], dict[str, Route]]] = []
         for route in self.all:
             if "{" not in route.path:
                 self._plain.setdefault(route.path, {})[route.method] = route
@@ -56,6 +59,8 @@ class Routes:
                 known = {}
                 self._named.append((parts, known))
             known[route.method] = route
+            if route.rest:
+                self._rest.append((parts, known))
 
     def find(self, path: str) -> tuple[dict[str, Route], dict[str, str]]:
         """The routes of this path by method, and its named parts; nothing where there is no such path.
@@ -67,9 +72,20 @@ class Routes:
             return plain, {}
         parts = path.split("/")
         for shape, methods in self._named:
-            if len(shape) == len(parts) and all(
-                one.startswith("{") or one == part for one, part in zip(shape, parts, strict=True)
-            ):
-                named = zip(shape, parts, strict=True)
-                return methods, {one[1:-1]: decoded(part) for one, part in named if one.startswith("{")}
+            if _fits(shape, parts):
+                return methods, _named(shape, parts)
+        for shape, methods in self._rest:
+            last = len(shape) - 1
+            if len(parts) > len(shape) and _fits(shape, joined := [*parts[:last], "/".join(parts[last:])]):
+                return methods, _named(shape, joined)
         return {}, {}
+
+
+def _fits(shape: list[str], parts: list[str]) -> bool:
+    return len(shape) == len(parts) and all(
+        (one.startswith("{") and part != "") or one == part for one, part in zip(shape, parts, strict=True)
+    )
+
+
+def _named(shape: list[str], parts: list[str]) -> dict[str, str]:
+    return {one[1:-1]: decoded(part) for one, part in zip(shape, parts, strict=True) if one.startswith("{")}

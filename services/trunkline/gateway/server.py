@@ -1,14 +1,24 @@
 """Serves the HTTP edge of one process, in the event loop that its actors use."""
 
 import asyncio
-import os
+import contextlib
+import resource
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from email.utils import formatdate
 
 from msgspec import Struct
 
+from trunkline import errors
+from trunkline.gateway import dialects
 from trunkline.gateway.edge import Edge
+from trunkline.gateway.protocol import HttpConnection
+
+LOOK_EVERY = 1.0
+BACKLOG = 2048
+LAST_WORDS_S = 2.0
+"""Seconds that requests may take, once their connection is cut, to abort what they began."""
 
 
 class PortTaken(Exception):
@@ -38,7 +48,7 @@ def bound(host: str, port: int) -> socket.socket:
         sock.bind((host, port))
     except OSError as error:
         sock.close()
-        raise PortTaken(host, port, os.strerror(error.errno or 0).lower()) from error
+        raise PortTaken(host, port, (error.strerror or str(error)).lower()) from error
     sock.setblocking(False)
     return sock
 
@@ -49,37 +59,83 @@ def listening(sock: socket.socket) -> Listening:
     return Listening(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}", port)
 
 
+class HttpServer:
+    """The connections of one edge."""
+
+    def __init__(self, app: Edge) -> None:
+        self.app = app
+        self.connections: set[HttpConnection] = set()
+        self.read_s = app.limits.read_s
+        self.draining = False
+        self.date = _date()
+        """The header, for all answers of a second."""
+        self._server: asyncio.Server | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def start(self, sock: socket.socket) -> None:
+        """Listen."""
+        loop = asyncio.get_running_loop()
+        _allow_many_connections()
+        self._server = await loop.create_server(lambda: HttpConnection(self), sock=sock, backlog=BACKLOG)
+        self._look()
+
+    def _look(self) -> None:
+        loop = asyncio.get_running_loop()
+        self.date = _date()
+        now = loop.time()
+        for connection in list(self.connections):
+            connection.look(now)
+        self._timer = loop.call_later(LOOK_EVERY, self._look)
+
+    def refusal(self, message: str) -> bytes:
+        """What is said to who sends no request that could be handled."""
+        return dialects.body_of(errors.InvalidRequest(message, code="invalid_request", status=400), "openai")
+
+    async def stop(self, drain_s: float) -> None:
+        """Accept nothing more; let what runs end, for `drain_s` seconds at most; then cut what is left."""
+        self.draining = True
+        if self._server is not None:
+            self._server.close()
+        for connection in list(self.connections):
+            connection.drain()
+        if not await self._none_left(drain_s):
+            for connection in list(self.connections):
+                connection.cut()
+            await self._none_left(LAST_WORDS_S)
+        if self._timer is not None:
+            self._timer.cancel()
+
+    async def _none_left(self, seconds: float) -> bool:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while self.connections or self.app.in_flight:  # noqa: ASYNC110 - it is the last thing we do
+                    await asyncio.sleep(0.01)
+        return not self.connections and not self.app.in_flight
+
+
+def _date() -> bytes:
+    return f"date: {formatdate(usegmt=True)}\r\n".encode()
+
+
+def _allow_many_connections() -> None:
+    """Each takes a file descriptor, of which shells give a process only 1,024 unless it asks."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard:
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 @asynccontextmanager
 async def serving(edge: Edge, sock: socket.socket, drain_s: float) -> AsyncIterator[Listening]:
     """Serve until the block is left; then take nothing new and let what runs end, for `drain_s` at most."""
-    import uvicorn
-
-    config = uvicorn.Config(
-        edge,
-        http="httptools",
-        ws="none",
-        lifespan="off",
-        interface="asgi3",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        date_header=False,
-        proxy_headers=False,
-        timeout_keep_alive=75,
-        timeout_graceful_shutdown=max(1, round(drain_s)),
-    )
-    server = uvicorn.Server(config)
-    task = asyncio.create_task(server._serve([sock]))  # noqa: SLF001 - `serve` would take over the process's signals
+    server = HttpServer(edge)
+    found = listening(sock)
+    edge.url = found.url
+    await edge.start()
+    await server.start(sock)
     try:
-        while not server.started and not task.done():  # noqa: ASYNC110 - uvicorn tells nobody
-            await asyncio.sleep(0.005)
-        if task.done():
-            await task
-        found = listening(sock)
-        edge.url = found.url
         yield found
     finally:
         edge.draining = True
-        server.should_exit = True
-        await task
-        sock.close()
+        await server.stop(drain_s)
+        await edge.stop()
