@@ -58,6 +58,7 @@ SHELLS = {
         *("admission", "pauses", "plugged", "bounded", "plugin_book", "plugin_reader", "plugin_faults"),  # what stands around it
         *("breaker", "meter", "board", "configurations", "analyzers", "preparing"),  # what routing decides from
         *("keyring", "keyholder", "secretary", "vault_store", "unlock_file"),  # keys of providers
+        *("keys_door", "keys_limiter", "keys_actor"),  # keys of callers
         *("present", "advice"),
         *("registrar", "readers", "threads", "circuits", "keeper", "lease", "dependents", "draining", "policymaker"),
         # what a process remembers, and keeps in the bus

@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 from trunkline_events import headers, subjects
 from trunkline_events.budget import GATEWAY, ScopeBooks, team_scope
+from trunkline_events.key import key_id_problem
 from trunkline_events.refusal import Refused
 
 from trunkline_actors import money, slices, staleness
@@ -105,8 +106,12 @@ def scope_problem(scope: str) -> Refused | None:
         return None
     if kind in {"team", "key"}:
         problem = subjects.id_problem(identifier) or subjects.id_problem(scope)
-        if kind == "key" and not _KEY_ID.fullmatch(identifier):  # a key itself must not get into the log
-            problem = "a key goes by its id, 16 hex digits: `trunkline budgets key-id` says which"
+        # A key itself must not get into the log.
+        if kind == "key" and not _KEY_ID.fullmatch(identifier) and key_id_problem(identifier):
+            problem = (
+                "a key goes by its id, as `trunkline keys list` has it; "
+                "one of elsewhere by 16 hex digits: `trunkline budgets key-id`"
+            )
         return Refused(code="invalid_request", message=problem, param="scope") if problem else None
     return Refused(
         code="invalid_request",

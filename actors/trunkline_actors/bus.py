@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import nats.errors
 import structlog
@@ -10,6 +11,9 @@ from trunkline_events import headers
 from trunkline_events.connection import Connection, Replies
 from trunkline_events.refusal import Refused
 from trunkline_events.subjects import INBOX, is_inbox
+
+if TYPE_CHECKING:
+    from trunkline_actors.keys_door import Door
 
 log = structlog.get_logger()
 
@@ -45,6 +49,8 @@ class Bus:
         self.nats = connection.nats
         self.replies = Replies(connection)
         self.dropped = 0
+        self.door: Door | None = None
+        """Who may ask for what here; without one, everybody."""
         self._prefixes = inbox_prefixes
 
     def may_reply(self, reply: str) -> bool:

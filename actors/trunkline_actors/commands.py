@@ -12,6 +12,7 @@ from trunkline_events.times import format_time
 
 from trunkline_actors import staleness
 from trunkline_actors.bus import Bus, Delivery
+from trunkline_actors.keys import needed
 from trunkline_actors.micro import Endpoint, Handler
 from trunkline_actors.windows import resets_at
 
@@ -52,7 +53,7 @@ def endpoint(
         return None
 
     handler: Handler = handle
-    return Endpoint(name=name, subject=subject, handler=handler)
+    return Endpoint(name=name, subject=subject, handler=handler, need=needed(subject))
 
 
 class ById(msgspec.Struct, frozen=True, kw_only=True):

@@ -44,8 +44,10 @@ class LocalModels:
         return [
             endpoint(self._bus, "models-list", subject("list"), _Nothing, self._list),
             endpoint(self._bus, "models-delete", subject("delete"), Named, self._delete),
-            Endpoint(name="models-pull", subject=subject("pull"), handler=puller.pull),
-            Endpoint(name="models-abort-pull", subject=subject("abort-pull"), handler=puller.abort, queue=""),
+            Endpoint(name="models-pull", subject=subject("pull"), handler=puller.pull, need="admin"),
+            Endpoint(
+                name="models-abort-pull", subject=subject("abort-pull"), handler=puller.abort, queue="", need="admin"
+            ),
             Endpoint(name="models-join-pull", subject=subject("join-pull"), handler=puller.join, queue=""),
         ]
 

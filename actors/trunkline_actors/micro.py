@@ -9,7 +9,7 @@ import contextlib
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import nats.errors
@@ -17,11 +17,13 @@ import pykka
 import structlog
 from msgspec import Struct
 from nats.aio.client import Msg
+from trunkline_events import headers
 from trunkline_events.log import LogRefused, LogUnavailable
 from trunkline_events.refusal import Refused
 from trunkline_events.subjects import QUEUE
 
 from trunkline_actors.bus import Bus, Delivery
+from trunkline_actors.keys import Access
 from trunkline_actors.mailbox import AsyncioActor, MailboxFull
 
 log = structlog.get_logger()
@@ -45,12 +47,17 @@ def log_down(error: LogUnavailable | LogRefused) -> Refused:
 
 
 class Endpoint(Struct, frozen=True, kw_only=True):
-    """One subject an actor listens on. `queue` empty: every replica hears every message."""
+    """One subject an actor listens on. `queue` empty: every replica hears every message.
+
+    `need` is the scope that an API key must have for it; empty: it is for the gateway's own processes, or sees to that
+    itself.
+    """
 
     name: str
     subject: str
     handler: Handler
     queue: str = QUEUE
+    need: Access | Literal[""] = ""
 
 
 class _Stats:
@@ -119,7 +126,7 @@ class ServiceActor(AsyncioActor):
         stats.in_flight += 1
         started = time.perf_counter_ns()
         try:
-            refused = await endpoint.handler(delivery)
+            refused = self._kept_out(endpoint, delivery) or await endpoint.handler(delivery)
         except (LogUnavailable, LogRefused) as error:
             log.warning("endpoint.log_down", endpoint=endpoint.name, error=str(error))
             refused = log_down(error)
@@ -133,6 +140,12 @@ class ServiceActor(AsyncioActor):
             self.count_error(endpoint.name, refused)
             await self.bus.refuse(delivery.reply, refused, endpoint.name, delivery.header("Trunkline-Request"))
             await self.refused(delivery)
+
+    def _kept_out(self, endpoint: Endpoint, delivery: Delivery) -> Refused | None:
+        if not endpoint.need or self.bus.door is None:
+            return None
+        admitted = self.bus.door.on_bus(delivery.header(headers.KEY), endpoint.need)
+        return admitted if isinstance(admitted, Refused) else None
 
     async def refused(self, delivery: Delivery) -> None:
         """What else a caller hears after an error."""

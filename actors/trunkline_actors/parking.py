@@ -193,7 +193,8 @@ class Parking:
                     subjects.JOIN, encode({"scope": run.scope, "inbox": inbox}), reply=bus.nats.new_inbox()
                 )
         if run.aborted:
-            await bus.publish(subjects.ABORT, encode({"request_id": run.request_id}), reply=bus.nats.new_inbox())
+            fields = {headers.KEY: own} if (own := self._runtime.door.own_key) else None
+            await bus.publish(subjects.ABORT, encode({"request_id": run.request_id}), fields, bus.nats.new_inbox())
 
     async def _heard(self, message: Msg) -> None:
         try:

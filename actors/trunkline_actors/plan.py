@@ -35,7 +35,10 @@ FIRST = {
 
 
 class Needs(Struct, frozen=True):
-    """What every candidate must have or be. `wanted` are the capabilities that the match score counts."""
+    """What every candidate must have or be. `wanted` are the capabilities that the match score counts.
+
+    `allowed`, where it is not empty, are the models that count, or patterns of them.
+    """
 
     features: tuple[str, ...] = ()
     capabilities: tuple[tuple[str, float], ...] = ()
@@ -43,6 +46,7 @@ class Needs(Struct, frozen=True):
     tags: tuple[str, ...] = ()
     data: tuple[str, ...] = ()
     avoid: tuple[str, ...] = ()
+    allowed: tuple[str, ...] = ()
     local_only: bool = False
     min_match: float = 0.0
 
@@ -159,7 +163,7 @@ def _needs(asked: Asked, routes: list[Route], requires: list[Require], registry:
             capabilities[name] = max(least, capabilities.get(name, 0.0))
     sources: list[Route | Require] = [*routes, *requires]
     if len(sources) == 3 and sources[0] is NO_WISHES is sources[1] and sources[2] == _NO_REQUIREMENTS:
-        return Needs(features=tuple(asked.features))  # most requests
+        return Needs(features=tuple(asked.features), allowed=tuple(asked.allowed))  # most requests
     return Needs(
         features=tuple(asked.features),
         capabilities=tuple(capabilities.items()),
@@ -167,6 +171,7 @@ def _needs(asked: Asked, routes: list[Route], requires: list[Require], registry:
         tags=_union(one.tags for one in sources),
         data=_union(one.data for one in sources),
         avoid=_union([*(one.avoid for one in routes), *(resolved(one.avoid, registry) for one in requires)]),
+        allowed=tuple(asked.allowed),
         local_only=any(one.local_only for one in sources),
         min_match=min_match,
     )

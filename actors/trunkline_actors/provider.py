@@ -66,7 +66,7 @@ class ProviderActor(ServiceActor):
             *own,
             Endpoint(name="ready", subject=subjects.provider_endpoint(instance, "ready"), handler=self._ready),
             Endpoint(name="check", subject=subjects.provider_endpoint(instance, "check"), handler=self._check),
-            Endpoint(name="abort", subject=subjects.ABORT, handler=self._abort, queue=""),
+            Endpoint(name="abort", subject=subjects.ABORT, handler=self._abort, queue="", need="chat"),
             Endpoint(name="join", subject=subjects.JOIN, handler=self._join, queue=""),
             *self._local_models.endpoints(),
         ]

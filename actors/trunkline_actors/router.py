@@ -22,6 +22,8 @@ from trunkline_actors.escrow import Escrow
 from trunkline_actors.followups import Tell
 from trunkline_actors.idempotency import ANOTHER_REQUEST, Idempotency
 from trunkline_actors.inflight import InFlight, Run
+from trunkline_actors.keys import tokens_of, within
+from trunkline_actors.keys_limiter import Limiter
 from trunkline_actors.micro import Endpoint, ServiceActor, log_down
 from trunkline_actors.moment import Request, with_attempt, with_id
 from trunkline_actors.money import Waiting
@@ -56,6 +58,7 @@ class RouterActor(ServiceActor):
         self._decider = Decider(runtime, self._escrow, self._courier, self.spawn)
         self._parking = Parking(runtime, self._go_on, self.spawn)
         self._resting = Resting()
+        self._limiter = Limiter(runtime.bus, runtime.clock, runtime.replicas)
         self._escrow.on_freed = self._parking.freed
 
     async def starting(self) -> None:
@@ -82,7 +85,7 @@ class RouterActor(ServiceActor):
         return [
             Endpoint(name="chat", subject=subjects.CHAT, handler=self._chat),
             Endpoint(name="embeddings", subject=subjects.EMBEDDINGS, handler=self._embeddings),
-            Endpoint(name="abort", subject=subjects.ABORT, handler=self._abort, queue=""),
+            Endpoint(name="abort", subject=subjects.ABORT, handler=self._abort, queue="", need="chat"),
             Endpoint(name="join", subject=subjects.JOIN, handler=self._join, queue=""),
         ]
 
@@ -112,7 +115,12 @@ class RouterActor(ServiceActor):
     # -- one request -----------------------------------------------------------------------------------------------
 
     async def _receive(self, delivery: Delivery, parsed: Parsed | Refused) -> Refused | None:
+        key = self._runtime.door.on_bus(delivery.header(headers.KEY), "chat")
+        if isinstance(key, Refused):
+            return key
         if isinstance(parsed, Refused):
+            return parsed
+        if key is not None and isinstance(parsed := within(parsed, key), Refused):
             return parsed
         if len(delivery.data) > self.bus.nats.max_payload - DISPATCH_ROOM:
             return Refused(
@@ -126,8 +134,8 @@ class RouterActor(ServiceActor):
             if identifier is not None and (problem := subjects.id_problem(identifier)):
                 return Refused(code="invalid_request", message=f"{param}: {problem}", param=param)
         thread = thread or subjects.NO_THREAD
-        key = delivery.header(headers.KEY) or ""
-        scope = scope_of(key, thread, chosen) if chosen else None
+        text = delivery.header(headers.KEY) or ""
+        scope = scope_of(f"key:{key.id}" if key else text, thread, chosen) if chosen else None
         fingerprint = fingerprint_of(delivery.subject, delivery.data) if scope else ""
         if scope and self._runs.differs(scope, fingerprint):
             return ANOTHER_REQUEST
@@ -136,12 +144,14 @@ class RouterActor(ServiceActor):
         if scope and self._runs.listen(scope, delivery.reply):
             await self._courier.tell_of(scope, delivery.reply)
             return None
+        if key is not None and (limited := await self._limiter.take(key, tokens_of(parsed))):
+            return limited
         run = Run(
             request_id=chosen or self._runtime.new_id(),
             scope=scope,
             thread=thread,
             listeners=[delivery.reply],
-            key=key_id(key),
+            key=key.id if key else key_id(text),
             fingerprint=fingerprint,
             traceparent=delivery.traceparent,
         )
@@ -185,6 +195,8 @@ class RouterActor(ServiceActor):
         parsed = parse_chat(body) if parked.operation == "chat" else parse_embeddings(body)
         assert isinstance(parsed, Parsed), "what was parked made sense before"
         run = parked.run()
+        if (key := self._runtime.door.of_id(run.key)) and not isinstance(narrowed := within(parsed, key), Refused):
+            parsed = narrowed
         if run.scope and self._runs.serve(run.scope, run.listeners):  # it was parked twice, or has been asked again
             await place.done()
             return

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import itertools
+import secrets
 import time
 from collections.abc import Callable, Sequence
 from typing import cast
@@ -26,6 +27,7 @@ from trunkline_actors.configurations import Configurations
 from trunkline_actors.degraded import Degraded
 from trunkline_actors.dispatch import Pulse, encode
 from trunkline_actors.keyring import Keyring
+from trunkline_actors.keys_door import Door
 from trunkline_actors.ledger import Ledger
 from trunkline_actors.meter import Meter
 from trunkline_actors.minutes import Minutes
@@ -75,6 +77,8 @@ class Runtime:
         self.bus = Bus(connection)
         self.snapshots = KvSnapshots(connection)
         self.gateway: View[Gateway] = View(log_, GATEWAY, self.snapshots)
+        self.door = self.bus.door = Door(lambda: self.gateway.state.keys, lambda: self.clock())
+        """Who may come in with which API key. It knows no key until it is opened."""
         self.ledger = Ledger(log_)
         self.scopes = Scopes(log_, self.gateway)
         self.shell = Shell(log_, self.clock)
@@ -117,6 +121,7 @@ class Runtime:
         claims = await Claims.open(connection, replicas)
         self = cls(connection, log_, claims, name=name, version=version, rates=rates, replicas=replicas)
         await self.snapshots.open(replicas)
+        await self.door.open(connection, secrets.token_bytes, replicas)
         await self.bus.replies.open()
         await self.gateway.start()
         await self.minutes.start(replicas)

@@ -18,7 +18,7 @@ from trunkline_events.thread import Candidate
 from trunkline_projections.models import Registry
 
 from trunkline_actors.capabilities import lacks, match, quality
-from trunkline_actors.plan import Needs
+from trunkline_actors.plan import Needs, fits
 
 FEW = 8
 """So many named models are looked at each time: that costs less than remembering."""
@@ -97,6 +97,8 @@ def unfit(model: Model, needs: Needs, world: World) -> str | None:
         return "its provider is not registered"
     if model.id in needs.avoid:
         return "to be avoided"
+    if needs.allowed and not any(fits(pattern, model.id) for pattern in needs.allowed):
+        return "not for this key"
     if needs.local_only and not provider.local:
         return "not local"
     missing = [f"lacks {name}" for name in needs.features if name not in model.features]

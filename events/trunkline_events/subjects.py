@@ -10,7 +10,7 @@ STREAM = "TRUNKLINE"
 LOG = "trunkline.log"
 EVENTS = "trunkline.events"
 
-CATEGORIES = ("model", "provider", "policy", "thread", "budget", "circuit", "gateway", "secret", "plugin")
+CATEGORIES = ("model", "provider", "policy", "thread", "budget", "circuit", "gateway", "secret", "plugin", "key")
 
 NO_THREAD = "-"
 """The aggregate of requests that belong to no thread. Never a legal client id."""
@@ -34,6 +34,7 @@ ROUTING = "trunkline.routing"
 CIRCUITS = "trunkline.circuits"
 SECRETS = "trunkline.secrets"
 PLUGINS = "trunkline.plugins"
+KEYS = "trunkline.keys"
 RECALL = "trunkline.recall"
 """Heard by all routers: give back what you don't need of a budget."""
 
@@ -52,6 +53,10 @@ LEASES_BUCKET = "TRUNKLINE_LEASES"
 """Who leads: one key a role, gone when its holder is."""
 SECRETS_BUCKET = "TRUNKLINE_SECRETS"
 """The vault: what providers are called with, encrypted."""
+KEYS_BUCKET = "TRUNKLINE_KEYS"
+"""The secret that API keys are hashed under. Whoever can read it acts for the gateway itself."""
+RATES_BUCKET = "TRUNKLINE_RATES"
+"""How many requests and tokens are left to each API key with a limit, in memory."""
 SLOTS_BUCKET = "TRUNKLINE_SLOTS"
 """Which process may call a provider instance how many times at once: one key an instance that has a limit."""
 METRICS_BUCKET = "TRUNKLINE_METRICS"

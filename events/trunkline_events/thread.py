@@ -88,7 +88,8 @@ class Asked(Struct, frozen=True, kw_only=True):
     `input_bound` is the most tokens the input can be, but for its `images`; `max_tokens` what the caller asked for.
     `features` are the abilities the body needs, such as `tools` or `vision`. `tokens` holds tighter bounds on the
     input, by the name of the tokenizer they were counted with, where somebody counted. `choices` is how many answers
-    are wanted; `hints` is what an analyzer found in it, such as `code`.
+    are wanted; `hints` is what an analyzer found in it, such as `code`. `allowed` are the models, or patterns of
+    them, that the key may use; empty: all.
     """
 
     operation: Operation
@@ -102,6 +103,7 @@ class Asked(Struct, frozen=True, kw_only=True):
     tokens: dict[str, int] = field(default_factory=dict)
     choices: int = 1
     hints: list[str] = field(default_factory=list)
+    allowed: list[str] = field(default_factory=list)
 
 
 class Funded(Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -6,28 +6,32 @@ from msgspec import Struct, field, structs
 from trunkline_events.budget import BudgetFact
 from trunkline_events.circuit import CircuitFact
 from trunkline_events.envelope import RecordedEvent
+from trunkline_events.key import KeyFact
 from trunkline_events.policy import PolicyFact
 from trunkline_events.registry import ProviderRemoved, RegistryFact
 from trunkline_events.secret import SecretFact
 from trunkline_events.thread import ThreadFact
 
-from trunkline_projections import attempts, budgets, circuits, models, policies, secrets
+from trunkline_projections import attempts, budgets, circuits, keys, models, policies, secrets
 from trunkline_projections.attempts import UnderWay
 from trunkline_projections.budgets import Budgets
 from trunkline_projections.circuits import Circuits
 from trunkline_projections.fold import Fold
+from trunkline_projections.keys import EMPTY as NO_KEYS
+from trunkline_projections.keys import Keys
 from trunkline_projections.secrets import EMPTY as NO_SECRETS
 from trunkline_projections.secrets import Secrets
 
 
 class Gateway(Struct, frozen=True, kw_only=True):
-    """What is decided from, at one position of the log: registry, policy, breakers, budgets above threads, secrets."""
+    """What is decided from, at one position of the log: registry, policy, breakers, budgets, secrets, keys."""
 
     registry: models.Registry = models.EMPTY
     routing: policies.Routing = policies.EMPTY
     circuits: Circuits = field(default_factory=dict)
     budgets: Budgets = field(default_factory=dict)
     secrets: Secrets = NO_SECRETS
+    keys: Keys = NO_KEYS
 
 
 def _step_gateway(state: Gateway, event: RecordedEvent) -> Gateway:
@@ -42,6 +46,9 @@ def _step_gateway(state: Gateway, event: RecordedEvent) -> Gateway:
         return structs.replace(state, routing=routing)
     if event.category == "secret":
         return structs.replace(state, secrets=secrets.evolve(state.secrets, cast("SecretFact", event.body)))
+    if event.category == "key":
+        held = keys.evolve(state.keys, cast("KeyFact", event.body), event.sequence, event.time)
+        return structs.replace(state, keys=held)
     fact = cast("RegistryFact", event.body)
     if isinstance(fact, ProviderRemoved):  # whoever gets its id next begins with a closed circuit
         state = structs.replace(state, circuits=circuits.without(state.circuits, fact.id))
@@ -56,6 +63,7 @@ GATEWAY = Fold(
         *circuits.CATEGORIES,
         *budgets.CATEGORIES,
         *secrets.CATEGORIES,
+        *keys.CATEGORIES,
     ),
     state=Gateway,
     initial=Gateway,

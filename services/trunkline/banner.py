@@ -12,6 +12,8 @@ from trunkline.host import ACTORS, GATEWAY
 from trunkline.settings import DEFAULT_NATS_PORT, Settings
 from trunkline.standby import Serving
 
+_HI = '{"model":"auto","messages":[{"role":"user","content":"Hi"}]}'
+
 
 def command() -> str:
     """What runs `trunkline` in the current folder: its name where PATH has it, else the way to it."""
@@ -36,6 +38,7 @@ def banner(
     server: EmbeddedServer | None,
     url: str,
     http: str,
+    key: str,
     host: Serving,
     seconds: float,
     found: list[str],
@@ -53,6 +56,7 @@ def banner(
     rows = [
         ("NATS", url),
         ("HTTP", http),
+        ("key", key),
         ("console", "not in this version"),
         ("metrics", "not in this version"),
         ("data", data),
@@ -69,6 +73,6 @@ def banner(
         "Try:",
         f'  {run} chat "Hello!"{at}',
         f"  {run} events tail{at}",
-        f"""  curl {http}/v1/chat/completions -d '{{"model":"auto","messages":[{{"role":"user","content":"Hi"}}]}}'""",
+        f"""  curl {http}/v1/chat/completions -H "Authorization: Bearer $TRUNKLINE_KEY" -d '{_HI}'""",
         "",
     ]

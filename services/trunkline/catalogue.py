@@ -4,7 +4,7 @@ import inspect
 from typing import Any
 
 import msgspec
-from trunkline_events import budget, circuit, gateway, plugin, policy, registry, secret, thread
+from trunkline_events import budget, circuit, gateway, key, plugin, policy, registry, secret, thread
 from trunkline_events.codec import CODEC
 
 _HEAD = """# The events
@@ -24,6 +24,7 @@ _CATEGORIES = {
     "budget": ("a scope: `gateway`, `team:<id>` or `key:<id>`", budget),
     "circuit": ("a provider instance", circuit),
     "gateway": ("a process of the gateway", gateway),
+    "key": ("the id of an API key", key),
     "plugin": ("a kind of provider", plugin),
     "secret": ("a secret's name, or `vault:<id>` for all of a vault", secret),
 }

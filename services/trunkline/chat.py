@@ -101,6 +101,7 @@ class Stream:
         self._nats = client
         self._exchange = Exchange(client, request)
         self.request_id = request.request_id
+        self._key = {headers.KEY: key} if (key := request.fields.get(headers.KEY)) else None
         self._next = 1
         self._done = False
         self._failed: errors.TrunklineError | None = None
@@ -122,7 +123,7 @@ class Stream:
         await self._exchange.stop()
         if not self._done and not self._nats.is_closed:
             body = msgspec.json.encode({"request_id": self.request_id})
-            await self._nats.publish(subjects.ABORT, body, reply=self._nats.new_inbox())
+            await self._nats.publish(subjects.ABORT, body, reply=self._nats.new_inbox(), headers=self._key)
 
     def __aiter__(self) -> AsyncIterator[Chunk]:
         return self

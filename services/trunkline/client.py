@@ -3,6 +3,7 @@
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Coroutine
 from contextlib import aclosing, asynccontextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import msgspec
@@ -28,6 +29,9 @@ COMMAND_TIMEOUT = 10.0
 
 LARGEST = 2**63
 """Sequences and times are below it."""
+
+acts_for: ContextVar[str] = ContextVar("acts_for", default="")
+"""The key of whom commands are asked for, in this task: it goes before that of the connection."""
 
 Command = Callable[..., Coroutine[Any, Any, dict[str, Any]]]
 """Asks one command: its arguments by name, the reply as a dict. Raises TrunklineError."""
@@ -70,6 +74,7 @@ class Gateway:
         self.circuits = Commands(self, subjects.CIRCUITS)
         self.plugins = Commands(self, subjects.PLUGINS)
         self.secrets = Secrets(self)
+        self.keys = Commands(self, subjects.KEYS)
 
     def local_models(self, provider: str) -> LocalModels:
         """The models on the machine of one provider instance: list, pull, delete."""
@@ -79,7 +84,7 @@ class Gateway:
         self, subject: str, arguments: dict[str, Any], timeout: float = COMMAND_TIMEOUT
     ) -> dict[str, Any]:
         """Ask a command endpoint: arguments as JSON, the reply as a dict. Raises TrunklineError."""
-        fields = {headers.KEY: self._key} if self._key else None
+        fields = self._fields()
         body = msgspec.json.encode(arguments)
         try:
             message = await self._connection.nats.request(subject, body, timeout=timeout, headers=fields)
@@ -95,6 +100,10 @@ class Gateway:
         reply: dict[str, Any] = msgspec.json.decode(message.data)
         return reply
 
+    def _fields(self) -> dict[str, str] | None:
+        key = acts_for.get() or self._key
+        return {headers.KEY: headers.encode_value(key)} if key else None
+
     async def ask_all(
         self, subject: str, body: bytes, first: float, further: float, expected: int | None = None
     ) -> list[Msg]:
@@ -103,7 +112,7 @@ class Gateway:
         The first may take `first` seconds and each next one `further`; where so many are expected, all of them `first`.
         """
         bus = self._connection.nats
-        fields = {headers.KEY: self._key} if self._key else None
+        fields = self._fields()
         inbox = bus.new_inbox()
         subscription = await bus.subscribe(inbox)
         answers: list[Msg] = []

@@ -22,6 +22,7 @@ from trunkline_actors.fleet import Fleet
 from trunkline_actors.keeper import KeeperActor
 from trunkline_actors.keyholder import KeyholderActor
 from trunkline_actors.keyring import Keyring, NoSecret
+from trunkline_actors.keys_actor import KeysActor
 from trunkline_actors.known_models import Catalogue, shipped
 from trunkline_actors.metrics import MetricsActor
 from trunkline_actors.plugin_reader import PluginsActor
@@ -84,6 +85,7 @@ class Host:
                 Supervised(lambda: CircuitsActor(runtime)),
                 Supervised(lambda: PluginsActor(runtime)),
                 Supervised(lambda: SecretsActor(runtime)),
+                Supervised(lambda: KeysActor(runtime)),
             ]
         if HOLDERS & set(roles):
             self._others.append(Supervised(lambda: KeyholderActor(runtime)))
@@ -108,13 +110,14 @@ class Host:
         forced: str | None = None,
         name: str | None = None,
         unlock_file: Path | None = None,
+        require_keys: bool = False,
     ) -> "Host":
         """Connect, catch up with the log, and serve. Raises Unreachable, LogUnavailable.
 
         `rates` are what models cost; by default their own prices and the catalogue's. `known` has the models that may
         be registered by name alone, when it is asked for the first time. `forced` is the model that
         routers here send every request to; `name` tells the process apart, by default from any other. `unlock_file`
-        holds what opens the vault of secrets.
+        holds what opens the vault of secrets. `require_keys`: whoever asks here on the bus must show an API key.
         """
         name = name or process_name()
         connection = await Connection.open(url, name=f"trunkline {' '.join(roles)} {name}")
@@ -125,6 +128,7 @@ class Host:
         except BaseException:
             await connection.close()
             raise
+        runtime.door.required = require_keys
         host = cls(runtime, roles, only, known)
         try:
             await host._serve(forced, unlock_file)

@@ -30,7 +30,8 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     `prices`, by `kind/upstream`, come before the catalogue's; `price_ceiling` is what an unknown price is taken for.
     `routing_override` is the model that the routers of this process send every request to. `catalogue` is a file of
-    models that may be registered by name, on top of those shipped. `unlock_file` holds the passphrase, or the key, of the vault.
+    models that may be registered by name, on top of those shipped. `require_keys`: the bus
+    asks for API keys; None: where it is not on this machine. `unlock_file` holds what opens the vault.
     """
 
     nats: str | None = None
@@ -41,6 +42,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     durability: Durability = "always"
     workers: Annotated[int, Meta(ge=0, le=64)] = 0
     replicas: int = 1
+    require_keys: bool | None = None
     projector: bool = True
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     prices: dict[str, Price] = field(default_factory=dict)

@@ -66,6 +66,8 @@ class Serving:
         start_host: StartHost,
         cache: RegistryCache | None,
         known: Callable[[], Catalogue] = shipped,
+        *,
+        require_keys: bool = False,
     ) -> "Serving":
         """Serve. Raises Unreachable, and LogError where the log does not answer and nothing is known of it either."""
         self = cls(start_host, cache)
@@ -76,7 +78,7 @@ class Serving:
             if cached is None:
                 raise
             log.warning("process.standing_by", position=cached.snapshot.position, reason=str(error))
-            self._standby = await Standby.start(url, roles, self._name, cached, known)
+            self._standby = await Standby.start(url, roles, self._name, cached, known, require_keys=require_keys)
             self._task = asyncio.create_task(self._take_up(self._standby))
         return self
 
@@ -160,11 +162,19 @@ class Standby:
 
     @classmethod
     async def start(
-        cls, url: str, roles: Sequence[str], name: str, cached: Cached, known: Callable[[], Catalogue]
+        cls,
+        url: str,
+        roles: Sequence[str],
+        name: str,
+        cached: Cached,
+        known: Callable[[], Catalogue],
+        *,
+        require_keys: bool = False,
     ) -> "Standby":
         """Connect and answer. Raises Unreachable."""
         connection = await Connection.open(url, name=f"trunkline standby {name}")
         runtime = Runtime.standing_by(connection, name=name, version=__version__, rates=Rates(catalogue.listed))
+        runtime.door.required = require_keys
         runtime.gateway.hold(cached.snapshot, cached.state)
         self = cls(runtime, roles, cached, known)
         runtime.degraded.enter(REGISTRY_CACHED, self.detail, since=self.since)

@@ -140,6 +140,7 @@ class Gateway:
         self.circuits = Commands(loop, gateway.circuits)
         self.plugins = Commands(loop, gateway.plugins)
         self.secrets = Commands(loop, gateway.secrets)
+        self.keys = Commands(loop, gateway.keys)
 
     def command(
         self, subject: str, arguments: dict[str, Any], timeout: float = client.COMMAND_TIMEOUT

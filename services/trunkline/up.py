@@ -16,7 +16,7 @@ from msgspec import Struct
 from trunkline_events.connection import Unreachable
 from trunkline_events.log import LogError
 
-from trunkline import bootstrap, client, lifecycle, telemetry
+from trunkline import bootstrap, client, development, lifecycle, telemetry
 from trunkline.banner import banner
 from trunkline.cache import RegistryCache
 from trunkline.embedded import EmbeddedServer
@@ -36,6 +36,7 @@ log = structlog.get_logger()
 UNAVAILABLE = 6
 FAILED = 1
 USAGE = 2
+NOT_ALLOWED = 4
 
 
 class CannotStart(Exception):
@@ -82,12 +83,13 @@ async def _up(settings: Settings, asked: Up) -> int:
                 _bus(settings, asked) as (url, server),
                 _promised(url, settings, asked, server) as warning,
                 _actors(url, settings, asked) as (host, workers),
-                _edge(host, sock) as http,
+                _edge(host, sock, settings) as http,
             ):
-                async with client.connect(url) as gateway:
+                async with client.connect(url, host.runtime.door.own_key or None) as gateway:
                     found = await bootstrap.first_models(gateway)
+                    key = await development.development_key(gateway)
                 seconds = age_seconds() or time.monotonic() - began
-                for line in banner(settings, asked.ephemeral, server, url, http, host, seconds, found, warning):
+                for line in banner(settings, asked.ephemeral, server, url, http, key, host, seconds, found, warning):
                     print(line, flush=True)  # noqa: T201 - the banner is what the command is asked for
                 ready = ReadyFile(asked.ready_file)
 
@@ -125,7 +127,7 @@ async def _run_roles(
                     host = await _host(url, actors, settings, only, data)
                     serving.push_async_callback(host.stop)
                     if sock is not None:
-                        http = await serving.enter_async_context(_edge(host, sock))
+                        http = await serving.enter_async_context(_edge(host, sock, settings))
                 failed = await serving.enter_async_context(_projector(url, settings)) if PROJECTOR in roles else None
                 ready = ReadyFile(ready_file)
                 ready.write(url, http, None, {})
@@ -148,8 +150,11 @@ async def _socket(settings: Settings) -> AsyncIterator[socket.socket]:
 
 
 @asynccontextmanager
-async def _edge(process: Serving, sock: socket.socket) -> AsyncIterator[str]:
+async def _edge(process: Serving, sock: socket.socket, settings: Settings) -> AsyncIterator[str]:
     """The HTTP edge of this process; its address. It ends first: what its callers wait for needs all the rest."""
+    keys = process.runtime.gateway.state.keys
+    if problem := development.binding_problem(settings.http_host, settings.require_keys, keys):
+        raise CannotStart(problem, NOT_ALLOWED)
     from trunkline.gateway.process import http_edge  # here, since only who serves HTTP needs a server for it
 
     async with http_edge(process, sock) as listening:
@@ -222,7 +227,7 @@ async def _actors(url: str, settings: Settings, asked: Up) -> AsyncIterator[tupl
         url, (*ACTORS, GATEWAY) if not settings.workers else ("registry", "keeper", GATEWAY), settings, None, data
     )
     try:
-        workers = Workers(url, settings.workers, asked.config, data)
+        workers = Workers(url, settings.workers, asked.config, data, _key_flags(settings))
         await workers.start()
         try:
             yield host, workers
@@ -242,6 +247,8 @@ async def _host(
     except BadSettings as error:
         raise CannotStart(str(error), USAGE) from error
 
+    require_keys = development.asks_for_keys(settings.require_keys, url)
+
     async def start(name: str) -> Host:
         return await Host.start(
             url,
@@ -253,12 +260,22 @@ async def _host(
             forced=settings.routing_override,
             name=name,
             unlock_file=settings.unlock_file,
+            require_keys=require_keys,
         )
 
     try:
-        return await Serving.start(url, roles, start, RegistryCache(data) if data else None, known)
+        return await Serving.start(
+            url, roles, start, RegistryCache(data) if data else None, known, require_keys=require_keys
+        )
     except (Unreachable, LogError) as error:
         raise CannotStart(str(error), UNAVAILABLE) from error
+
+
+def _key_flags(settings: Settings) -> tuple[str, ...]:
+    """What tells a worker whether the bus asks for keys."""
+    if settings.require_keys is None:
+        return ()
+    return ("--require-keys" if settings.require_keys else "--no-require-keys",)
 
 
 async def _until_stopped(stop: lifecycle.Stop, failed: "asyncio.Future[Any] | None") -> int:

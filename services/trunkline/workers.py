@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import structlog
@@ -32,16 +32,19 @@ class Workers:
     """N processes of `trunkline run router provider`. `pids` names those that serve.
 
     They have our environment and folder, and so our settings; `config` is a file of them that only a flag named,
-    `data` the folder in which they keep the registry.
+    `data` the folder in which they keep the registry, `flags` are more that they are started with.
 
     on_restart      called each time when a worker died and another one serves in its place
     """
 
-    def __init__(self, url: str, count: int, config: str | None = None, data: Path | None = None) -> None:
+    def __init__(
+        self, url: str, count: int, config: str | None = None, data: Path | None = None, flags: Sequence[str] = ()
+    ) -> None:
         self._command = (
             *(sys.executable, "-m", "trunkline", "run", "router", "provider", "--nats", url),
             *(() if config is None else ("--config", config)),
             *(() if data is None else ("--data", str(data))),
+            *flags,
         )
         self._names = [f"worker-{number}" for number in range(1, count + 1)]
         self._tasks: list[asyncio.Task[None]] = []

@@ -8,7 +8,7 @@ its example becomes the event that its upcasters make of it.
 from pathlib import Path
 from typing import Any
 
-from trunkline_events import budget, circuit, gateway, plugin, policy, registry, secret, thread
+from trunkline_events import budget, circuit, gateway, key, plugin, policy, registry, secret, thread
 from trunkline_events.codec import CODEC
 from trunkline_events.envelope import Event
 from trunkline_events.measured import Measured
@@ -257,6 +257,24 @@ _EVENTS: list[Event] = [
     secret.SecretRotated(**_CHANGED, id="box-main", fingerprint="0123456789abcdef", replaced="9f6d9f09c98c429e"),
     secret.SecretDeleted(**_CHANGED, id="box-main"),
     secret.VaultRekeyed(**_CHANGED, kdf="pbkdf2-sha256", secrets=2),
+    key.KeyIssued(
+        id="search",
+        by="development",
+        reason="a new team",
+        name="Search team",
+        scopes=["chat", "read"],
+        secrets=[
+            key.KeySecret(digest="9f6d9f09c98c429e" * 4),
+            key.KeySecret(digest="0123456789abcdef" * 4, until=1_795_266_000.0),
+        ],
+        pepper="8c1f2b3a4d5e6f70",
+        models=["gpt-4.1/ü", "claude-*"],
+        requests_per_minute=60,
+        tokens_per_minute=100_000,
+        expires_at=1_826_798_400.0,
+        rotated=True,
+    ),
+    key.KeyRevoked(id="search", by="development", reason="leaked"),
     plugin.PluginLoaded(plugin="acme", distribution="trunkline-acme", version="1.2.0", process="host-1"),
     plugin.PluginFailed(
         plugin="acme",

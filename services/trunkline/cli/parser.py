@@ -89,6 +89,12 @@ def _add_run(verbs: Verbs) -> None:
 def _serving(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--http-host", metavar="HOST", help="where the HTTP edge listens (default 127.0.0.1)")
     parser.add_argument("--http-port", metavar="N", help="default 4000; 0 takes a free one")
+    parser.add_argument(
+        "--require-keys",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="the bus asks for API keys too (default: only where it is not on this machine)",
+    )
     parser.add_argument("--config", metavar="FILE", help="settings (default: trunkline.yaml, where it is there)")
     parser.add_argument("--ready-file", metavar="FILE", type=Path, help="written when everything serves")
 

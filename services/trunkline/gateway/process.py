@@ -19,7 +19,7 @@ log = structlog.get_logger()
 @asynccontextmanager
 async def http_edge(process: Serving, sock: socket.socket, drain_s: float = DRAIN_SECONDS) -> AsyncIterator[Listening]:
     """Serve HTTP on a bound socket with what `process` stands on; at the end let what runs end, `drain_s` at most."""
-    edge = Edge(process.runtime, Access(), ROUTES)
+    edge = Edge(process.runtime, Access(lambda: process.runtime.door), ROUTES)
     process.on_take_up.append(edge.stand_on)
     async with serving(edge, sock, drain_s) as listening:
         log.info("edge.serving", url=listening.url)
