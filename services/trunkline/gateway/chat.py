@@ -11,14 +11,12 @@ from trunkline_events.quick import Reply
 from trunkline import errors
 from trunkline.errors import TrunklineError
 from trunkline.exchange import Request
-from trunkline.gateway import dialects
 from trunkline.gateway.call import Call, ClientGone, TooSlow
 from trunkline.gateway.edge import Edge, Principal
 from trunkline.gateway.http import HttpRequest
+from trunkline.gateway.voices import OPENAI, Voice
 
 SSE = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache", "x-accel-buffering": "no"}
-KEEP_ALIVE = b": keep-alive\n\n"
-DONE = b"data: [DONE]\n\n"
 DEADLINE = 60.0
 HEAD_BY = 15.0
 """Seconds of silence after which the head goes out all the same: who is between us and the client gives up sooner or
@@ -52,24 +50,28 @@ _RECEIPT = {
 
 async def completions(edge: Edge, request: HttpRequest, who: Principal) -> None:
     """One chat, plain or streamed."""
-    body = await request.body()
+    await answer(edge, request, who, await request.body(), OPENAI)
+
+
+async def answer(edge: Edge, request: HttpRequest, who: Principal, body: bytes, voice: Voice) -> None:
+    """Send a Chat Completions request, and tell the answer in this voice."""
     asked = _read(body)
     call = Call(edge.bus, _request(edge, subjects.CHAT, request, who, body, asked))
-    await _serve(edge, request, call, stream=bool(asked.stream))
+    await _serve(edge, request, call, voice, stream=bool(asked.stream))
 
 
 async def embeddings(edge: Edge, request: HttpRequest, who: Principal) -> None:
     """Embeddings, which are never streamed."""
     body = await request.body()
     call = Call(edge.bus, _request(edge, subjects.EMBEDDINGS, request, who, body, _read(body)))
-    await _serve(edge, request, call, stream=False)
+    await _serve(edge, request, call, OPENAI, stream=False)
 
 
-async def _serve(edge: Edge, request: HttpRequest, call: Call, *, stream: bool) -> None:
+async def _serve(edge: Edge, request: HttpRequest, call: Call, voice: Voice, *, stream: bool) -> None:
     """Answer, unless the client goes away first: then the upstream call is cut, and what it generated is settled."""
     request.when_left(call.give_up)
     try:
-        await (_streamed(request, call) if stream else _plain(request, call))
+        await (_streamed(request, call, voice) if stream else _plain(request, call, voice))
     except ClientGone:
         await call.abort()
     except TooSlow:
@@ -79,17 +81,17 @@ async def _serve(edge: Edge, request: HttpRequest, call: Call, *, stream: bool) 
         call.close()
 
 
-async def _plain(request: HttpRequest, call: Call) -> None:
+async def _plain(request: HttpRequest, call: Call, voice: Voice) -> None:
     await call.send()
     reply = await call.one()
     if headers.ERROR_CODE in (reply.headers or {}):
         raise error_of(reply)
-    await request.reply(200, reply.data, _receipt(reply.headers or {}))
+    await request.reply(200, voice.whole(reply.data), _receipt(reply.headers or {}))
 
 
-async def _streamed(request: HttpRequest, call: Call) -> None:
+async def _streamed(request: HttpRequest, call: Call, voice: Voice) -> None:
     """Chunks as server-sent events: what arrived together goes out together, and nothing waits for more."""
-    stream = Stream(call.request_id)
+    stream = Stream(call.request_id, voice)
     head_by = asyncio.get_running_loop().time() + HEAD_BY
     try:
         await call.send()
@@ -104,13 +106,14 @@ async def _streamed(request: HttpRequest, call: Call) -> None:
     except TrunklineError as error:
         if not request.started:
             raise
-        await request.end(_event(dialects.body_of(error, "openai")))
+        await request.end(voice.failure(error))
 
 
 class Stream:
     """A stream of the bus as server-sent events. `receipt` are the headers of its head; `ended`: it is over."""
 
-    def __init__(self, request_id: str) -> None:
+    def __init__(self, request_id: str, voice: Voice = OPENAI) -> None:
+        self._voice = voice
         self.receipt = {"x-request-id": request_id}
         self.ended = False
         self._expected = 1
@@ -125,7 +128,7 @@ class Stream:
         """
         if not replies:
             self._began = self._began or late
-            return KEEP_ALIVE if self._began else b""
+            return self._voice.alive() if self._began else b""
         out: list[bytes] = []
         for reply in replies:
             fields = reply.headers or {}
@@ -153,21 +156,17 @@ class Stream:
         if not self._began:
             return
         if data:
-            out.append(KEEP_ALIVE if silent else _event(data))
+            out.append(self._voice.alive() if silent else self._voice.chunk(data))
             return
         self.ended = True
         if not self._failed:
-            out += [_closing(fields), DONE]
+            out += [_closing(fields), self._voice.end(fields)]
 
     def _fail(self, error: TrunklineError, out: list[bytes]) -> None:
         if not self._began and not out:
             raise error
         self._failed = True
-        out.append(_event(dialects.body_of(error, "openai")))
-
-
-def _event(data: bytes) -> bytes:
-    return b"data: %b\n\n" % data
+        out.append(self._voice.failure(error))
 
 
 def _closing(fields: Mapping[str, str]) -> bytes:
