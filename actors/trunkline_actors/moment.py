@@ -47,7 +47,8 @@ class Moment(Struct, frozen=True, kw_only=True):
 
     `measured` are the statistics of models, `busy` how many calls of each this router itself has under way, `forced`
     the model that this process was told to use; `turn` counts its decisions. `blind` says whether there were no
-    statistics at all, where that is known from somewhere else. `shortlists` are those made before.
+    statistics at all, `behind` which models came after all others, where that is known from somewhere else.
+    `shortlists` are those made before.
     """
 
     gateway: Gateway
@@ -60,6 +61,7 @@ class Moment(Struct, frozen=True, kw_only=True):
     forced: str | None = None
     turn: int = 0
     blind: bool | None = None
+    behind: frozenset[str] = frozenset()
     shortlists: Shortlists = field(default_factory=Shortlists)
 
 

@@ -233,6 +233,7 @@ def _conditions(request: Request, moment: Moment, planned: Plan, stage: Stage, l
         turn=moment.turn,
         percentile=planned.percentile,
         blind=moment.blind,
+        behind=moment.behind,
     )
 
 

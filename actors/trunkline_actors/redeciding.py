@@ -61,8 +61,11 @@ class Recorded(Struct, frozen=True, kw_only=True):
 
 def again(recorded: Recorded) -> Decision:
     """The decision, made again: equal to the recorded one, or something is wrong with the log or with this version."""
-    rates = rates_of(recorded.decision, recorded.gateway.registry)
-    return _decide(recorded, recorded.gateway, rates, blind=recorded.decision.basis.blind)
+    decision, registry = recorded.decision, recorded.gateway.registry
+    # Prices and statistics of what was left out were not recorded; that it came after the others was.
+    left_out = registry.models.keys() - {one.model for one in decision.candidates} if decision.left_out else ()
+    rates = rates_of(decision, registry)
+    return _decide(recorded, recorded.gateway, rates, blind=decision.basis.blind, behind=frozenset(left_out))
 
 
 def under(recorded: Recorded, policy: Policy, rates: Mapping[str, Rate]) -> Decision:
@@ -99,7 +102,14 @@ def _no_list(kind: str, upstream: str) -> None:
     return None
 
 
-def _decide(recorded: Recorded, gateway: Gateway, rates: Mapping[str, Rate], *, blind: bool | None) -> Decision:
+def _decide(
+    recorded: Recorded,
+    gateway: Gateway,
+    rates: Mapping[str, Rate],
+    *,
+    blind: bool | None,
+    behind: frozenset[str] = frozenset(),
+) -> Decision:
     decision, basis = recorded.decision, recorded.decision.basis
     moment = Moment(
         gateway=gateway,
@@ -112,6 +122,7 @@ def _decide(recorded: Recorded, gateway: Gateway, rates: Mapping[str, Rate], *, 
         forced=basis.forced,
         turn=basis.turn,
         blind=blind,
+        behind=behind,
     )
     return decide(recorded.books, request_of(recorded), moment, tuple(fund_of(one) for one in basis.funds))
 

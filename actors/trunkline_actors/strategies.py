@@ -22,12 +22,17 @@ LEAST_SUCCESS = 0.05
 """A model that fails more often than this counts as failing this often, so that its score stays finite."""
 QUALITY_WEIGHT = 4.0
 """In the balance a quarter of quality is worth half the price, or half the time."""
+BEHIND_ALL = 1e300
+"""A score that no model has."""
 BLIND = "round robin: no statistics"
 NEEDS_STATISTICS = frozenset({"latency", "balanced", "least_busy"})
 
 
 class Conditions(Struct, frozen=True, kw_only=True):
-    """What models are compared by. Tokens are what the request is taken to need, `qualities` how well each fits it."""
+    """What models are compared by. Tokens are what the request is taken to need, `qualities` how well each fits it.
+
+    `behind` names models that are known to come after all others, whatever they would score.
+    """
 
     tokens_in: int
     tokens_out: int
@@ -38,6 +43,7 @@ class Conditions(Struct, frozen=True, kw_only=True):
     turn: int
     percentile: int
     blind: bool | None
+    behind: frozenset[str] = frozenset()
 
 
 class Order(Struct, frozen=True):
@@ -62,15 +68,18 @@ def order(models: Sequence[Model], prices: Sequence[tuple[int, int]], stage: Sta
         if blind is None:
             blind = not any(model.id in conditions.measured for model in models)
         if blind:
-            turned = _sorted(_in_turn(models, conditions), BLIND)
-            return Order(turned.scores, turned.places, BLIND, blind=True)
-    if strategy == "cost":
-        return _sorted(_costs(prices, conditions), stage.why)
-    return _sorted(_SCORES[strategy](models, prices, conditions), stage.why)
+            return _sorted(models, _in_turn(models, conditions), conditions, BLIND, blind=True)
+    scores = _costs(prices, conditions) if strategy == "cost" else _SCORES[strategy](models, prices, conditions)
+    return _sorted(models, scores, conditions, stage.why)
 
 
-def _sorted(scores: list[float], why: str) -> Order:
-    return Order(scores, sorted(range(len(scores)), key=scores.__getitem__), why)
+def _sorted(
+    models: Sequence[Model], scores: list[float], conditions: Conditions, why: str, *, blind: bool = False
+) -> Order:
+    if conditions.behind:
+        pairs = zip(models, scores, strict=True)
+        scores = [BEHIND_ALL if model.id in conditions.behind else score for model, score in pairs]
+    return Order(scores, sorted(range(len(scores)), key=scores.__getitem__), why, blind)
 
 
 def _costs(prices: Sequence[tuple[int, int]], conditions: Conditions) -> list[float]:

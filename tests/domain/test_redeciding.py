@@ -228,6 +228,16 @@ def test_a_model_behind_sixteen_that_were_too_dear_is_among_the_candidates() -> 
     assert again(made) == made.decision
 
 
+def test_what_was_left_out_stays_behind_though_its_statistics_were_not_recorded() -> None:
+    models = [a_model(f"n{number}") for number in range(18)]
+    measured = {model.id: Measured(calls=9, p50_ms=5_000.0 + place) for place, model in enumerate(models)}
+    moment = a_moment(*models, rates={model.id: FREE for model in models})
+    request = a_request(chat(AUTO, route={"optimize": "latency"}))
+    made = a_recorded(request, structs.replace(moment, measured=measured))
+    assert len(made.decision.stats) == 16
+    assert again(made) == made.decision
+
+
 def test_what_was_tampered_with_is_decided_otherwise() -> None:
     made = a_recorded(a_request(chat(AUTO)), a_moment(a_model("a"), a_model("b"), rates={"a": FREE, "b": FREE}))
     forged = structs.replace(made, decision=structs.replace(made.decision, model="b", reserve_nanos=7))
