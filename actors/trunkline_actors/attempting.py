@@ -19,7 +19,9 @@ from trunkline_actors.ledger import end, has_ended
 from trunkline_actors.running import Running
 from trunkline_actors.runtime import Runtime
 from trunkline_actors.shell import Decided
+from trunkline_actors.spans import Context, attempted
 from trunkline_actors.stalls import Patience
+from trunkline_actors.tracing import Tracing
 
 
 class Attempting:
@@ -34,6 +36,7 @@ class Attempting:
         self._body = body
         self.failure: FailureClass | None = None
         self.ending: Ending | None = None
+        self._kept_out: FailureClass | None = None
         self._allowed_s = provider.timeout_s
         self._called = False
 
@@ -61,8 +64,17 @@ class Attempting:
         self.failure = FailureClass.ABORTED
         return await self._aborted()
 
+    def trace(self, tracing: Tracing, span: Context) -> None:
+        """Have its spans made, once it has run."""
+        running = self._running
+        end = time.time()
+        over = end if running.over is None else span.start + running.over - running.started
+        what = (span, min(over, end), end, self._provider, self._dispatch, self.failure or self._kept_out, self.ending)
+        tracing.record(attempted, *what)
+
     async def fail(self, failure: Failure) -> Outcome:
         """Record that the attempt failed before upstream was called, at no cost: another candidate may serve."""
+        self._kept_out = failure.kind
         return await self._failed(failure, called=False)
 
     async def _failed(self, failure: Failure, *, called: bool) -> Outcome:

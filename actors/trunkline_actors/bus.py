@@ -12,6 +12,8 @@ from trunkline_events.connection import Connection, Replies
 from trunkline_events.refusal import Refused
 from trunkline_events.subjects import INBOX, is_inbox
 
+from trunkline_actors.totals import Totals
+
 if TYPE_CHECKING:
     from trunkline_actors.keys_door import Door
 
@@ -49,6 +51,8 @@ class Bus:
         self.nats = connection.nats
         self.replies = Replies(connection)
         self.dropped = 0
+        self.totals = Totals()
+        """What this process has counted."""
         self.door: Door | None = None
         """Who may ask for what here; without one, everybody."""
         self._prefixes = inbox_prefixes

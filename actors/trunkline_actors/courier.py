@@ -55,6 +55,8 @@ class Courier:
     async def deliver(self, run: Run, request: Request, decided: DecidedRoute) -> Outcome | None:
         """Send an attempt to its provider; how it went, or None where nobody said so in time."""
         event = decided.event
+        if run.span is not None:
+            run.decisions.append((event, decided.sequence, self._runtime.clock()))
         if self._runtime.overslept(event.now) and await self._has_ended(run, decided):
             return Outcome(status="ended", served=[event.reply])  # we were stopped, and a keeper has seen to it
         loop = asyncio.get_running_loop()
@@ -88,6 +90,7 @@ class Courier:
             run.dispatched = False
             self.busy[event.model] -= 1
         run.sent = max(run.sent, outcome.sent)
+        run.ended = outcome.status == "ended"
         if outcome.status in {"failed", "unserved"}:
             self._runtime.held.add(event.attempt_id)
         if outcome.status == "unserved":
@@ -127,6 +130,7 @@ class Courier:
             claim=run.scope,
             fingerprint=run.fingerprint,
             key=event.key,
+            limits=run.limits,
             slices=event.slices,
             traceparent=run.traceparent,
         )

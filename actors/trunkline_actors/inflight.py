@@ -1,15 +1,22 @@
 """Requests under way in a router: who waits for each, and how far it has come."""
 
 import asyncio
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec import Struct, field
 from trunkline_events.refusal import Refused
+from trunkline_events.thread import Asked, RouteDecided
 
 from trunkline_actors.bus import Bus, Delivery
 from trunkline_actors.followups import Course
+from trunkline_actors.spans import Context, routed
+
+if TYPE_CHECKING:
+    from trunkline_actors.runtime import Runtime
 
 ABORT_GRACE = 0.5
 """Seconds a process that doesn't know a request waits before it says so: whoever knows it answers first."""
@@ -21,8 +28,8 @@ class Run(Struct, kw_only=True):
     `owned`: the claim on the id is ours, so that others may join; until then we may be about to join another process.
     `leaving`: it waits to be taken over by another process.
     `leave_claim`: the claim on the id says more than this run knows, so this run must not change it.
-    `key` is the id of the API key; `sent` the number of the last chunk sent to callers; `on_abort` is called when
-    somebody aborts it; `course` is how its attempts have fared.
+    `key` is the id of the API key, `limits` what its answer says of the limits of that; `sent` the number of the last
+    chunk sent to callers; `on_abort` is called when somebody aborts it; `course` is how its attempts have fared.
     """
 
     request_id: str
@@ -30,6 +37,7 @@ class Run(Struct, kw_only=True):
     thread: str
     listeners: list[str]
     key: str = ""
+    limits: str = ""
     fingerprint: str = ""
     traceparent: str | None = None
     base: int = 0
@@ -42,6 +50,12 @@ class Run(Struct, kw_only=True):
     leave_claim: bool = False
     on_abort: Callable[[], None] | None = None
     course: Course = Course()
+    span: Context | None = None
+    decisions: list[tuple[RouteDecided, int, float]] = field(default_factory=list)
+    """For its span: what was decided, at which sequence of the log, and when the log had it."""
+    code: str = ""
+    """What it was refused with; of one that has ended well, nothing."""
+    ended: bool = False
 
     def attempt_id(self, attempt: int) -> str:
         """The id of the n-th attempt of this run: unlike that of any other attempt, ever."""
@@ -56,19 +70,30 @@ class Run(Struct, kw_only=True):
 class InFlight:
     """The runs of one router, by scope and by request id."""
 
-    def __init__(self) -> None:
+    def __init__(self, runtime: "Runtime") -> None:
+        self._runtime = runtime
         self._by_scope: dict[str, Run] = {}
         self._by_request: dict[str, Run] = {}
 
     @contextmanager
-    def holding(self, run: Run) -> Iterator[None]:
-        """Know of this run while it lasts."""
+    def holding(self, run: Run, asked: Asked) -> Iterator[None]:
+        """Know of this run while it lasts; then count it, and have its spans made."""
         self._by_request[run.request_id] = run
         if run.scope:
             self._by_scope[run.scope] = run
+        began, totals, tracing = time.time(), self._runtime.totals, self._runtime.tracing
+        totals.running += 1
+        if tracing is not None:
+            run.span, run.traceparent = tracing.begin(run.traceparent)
         try:
             yield
         finally:
+            totals.running -= 1
+            now = time.time()
+            if run.code or run.ended:
+                totals.request(asked.operation, run.code, now - began)
+            if tracing is not None and run.span is not None:
+                tracing.record(routed, run.span, now, run.request_id, run.thread, asked, run.code, run.decisions)
             if self._by_request.get(run.request_id) is run:
                 del self._by_request[run.request_id]
             if run.scope and self._by_scope.get(run.scope) is run:

@@ -11,7 +11,7 @@ import structlog
 from trunkline_events.failure import FailureClass
 from trunkline_events.subjects import STATISTICS, STATISTICS_WANTED
 from trunkline_events.tasks import end_task
-from trunkline_events.thread import Ending
+from trunkline_events.thread import AttemptFailed, Ending, Metered
 
 from trunkline_actors.bus import Bus
 from trunkline_actors.minutes import Minutes
@@ -52,13 +52,16 @@ class _Lane:
 class MeteredCall:
     """One call under way, while this is entered."""
 
-    __slots__ = ("_lane", "_meter")
+    __slots__ = ("_began", "_lane", "_meter", "_operation", "_stream")
 
-    def __init__(self, meter: "Meter", lane: _Lane) -> None:
+    def __init__(self, meter: "Meter", lane: _Lane, operation: str, stream: bool) -> None:
         self._meter = meter
         self._lane = lane
+        self._operation = operation
+        self._stream = stream
 
     def __enter__(self) -> "MeteredCall":
+        self._began = time.monotonic()
         self._lane.in_flight += 1
         self._meter._touch(self._lane)  # noqa: SLF001 - the two are one
         return self
@@ -70,6 +73,10 @@ class MeteredCall:
     def ended(self, failure: FailureClass | None, ending: Ending | None) -> None:
         """How it ended: well where `failure` is None; `ending` is what was recorded, where we recorded it."""
         self._lane.fresh.ended(failure, ending)
+        took = (
+            ending.latency_ms / 1000 if isinstance(ending, Metered | AttemptFailed) else time.monotonic() - self._began
+        )
+        self._meter.totals.call(self._lane.line, self._operation, failure, ending, took, stream=self._stream)
 
 
 class Meter:
@@ -79,6 +86,7 @@ class Meter:
         self._bus = bus
         self._process = process
         self._minutes = minutes
+        self.totals = bus.totals
         self._lanes: dict[Line, _Lane] = {}
         self._touched: set[_Lane] = set()
         self._changed = asyncio.Event()
@@ -100,7 +108,9 @@ class Meter:
                 await self._subscription.unsubscribe()
         await self._tell()
 
-    def call(self, provider: str, model: str, version: str) -> MeteredCall:
+    def call(
+        self, provider: str, model: str, version: str, operation: str = "chat", *, stream: bool = False
+    ) -> MeteredCall:
         """Measure one call: it is in flight while this lasts, and counts once it was told how it ended."""
         line = Line(provider, model, version)
         lane = self._lanes.get(line)
@@ -108,7 +118,7 @@ class Meter:
             lane = _Lane(line)
             if len(self._lanes) < MOST_LINES:
                 self._lanes[line] = lane
-        return MeteredCall(self, lane)
+        return MeteredCall(self, lane, operation, stream)
 
     def _touch(self, lane: _Lane) -> None:
         self._touched.add(lane)

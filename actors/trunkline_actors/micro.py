@@ -155,6 +155,7 @@ class ServiceActor(AsyncioActor):
         stats = self._stats[endpoint]
         stats.errors += 1
         stats.last_error = f"{refused.status}:{refused.code}"
+        self.bus.totals.refused(str(self._service["name"]), endpoint, refused.code)
 
     async def turn_away(self, message: tuple[Endpoint, Delivery]) -> None:
         endpoint, delivery = message
@@ -212,7 +213,12 @@ class ServiceActor(AsyncioActor):
             **self._service,
             "description": (type(self).__doc__ or "").partition("\n")[0],
             "endpoints": [
-                {"name": one.name, "subject": one.subject, "queue_group": one.queue, "metadata": {}}
+                {
+                    "name": one.name,
+                    "subject": one.subject,
+                    "queue_group": one.queue,
+                    "metadata": {"scope": one.need} if one.need else {},
+                }
                 for one in self.endpoints()
             ],
         }

@@ -196,6 +196,9 @@ class ProviderActor(ServiceActor):
             await self.bus.publish(delivery.reply, encode(Outcome(status="ended")))
             return None
         self._runtime.open.add(dispatch.attempt_id)
+        tracing = self._runtime.tracing
+        if tracing is not None:
+            running.span, _ = tracing.begin(dispatch.traceparent)
         with self._attempts.holding(running):
             try:
                 outcome = await self._attempt(attempting, running)
@@ -203,6 +206,8 @@ class ProviderActor(ServiceActor):
                 answering.close()
                 running.stop()
         _report(dispatch, self.provider.id, outcome, running)
+        if tracing is not None and running.span is not None:
+            attempting.trace(tracing, running.span)
         if outcome.status == "ended":
             outcome = structs.replace(outcome, served=answering.served)
             self._runtime.answered([dispatch.attempt_id])
@@ -229,11 +234,15 @@ class ProviderActor(ServiceActor):
         """Call upstream, and let others know how that went."""
         dispatch = running.dispatch
         LISTENER.set(self._pauses.noticed)
+        if self._runtime.tracing is not None:
+            self._runtime.tracing.take_along(running.span, self.provider)
         allowed = min(self.provider.timeout_s, dispatch.deadline - self._runtime.clock()) + OVERTIME_S
         late = Failure(kind=FailureClass.TIMEOUT, message="the call went on for longer than it may")
         timer = asyncio.get_running_loop().call_later(max(0.0, allowed), running.gave_up, late)
         try:
-            with self._runtime.meter.call(self.provider.id, dispatch.model, dispatch.version) as call:
+            with self._runtime.meter.call(
+                self.provider.id, dispatch.model, dispatch.version, dispatch.operation, stream=dispatch.stream
+            ) as call:
                 outcome = await attempting.run()
                 call.ended(attempting.failure, attempting.ending)
         finally:

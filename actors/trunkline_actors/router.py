@@ -51,7 +51,7 @@ class RouterActor(ServiceActor):
     def __init__(self, runtime: Runtime) -> None:
         super().__init__(runtime.bus, "trunkline-router", runtime.version, {"process": runtime.name})
         self._runtime = runtime
-        self._runs = InFlight()
+        self._runs = InFlight(runtime)
         self._courier = Courier(runtime)
         self._idempotency = Idempotency(runtime)
         self._escrow = Escrow(runtime, self.spawn)
@@ -152,6 +152,7 @@ class RouterActor(ServiceActor):
             thread=thread,
             listeners=[delivery.reply],
             key=key.id if key else key_id(text),
+            limits=self._limiter.told(key) if key else "",
             fingerprint=fingerprint,
             traceparent=delivery.traceparent,
         )
@@ -160,7 +161,7 @@ class RouterActor(ServiceActor):
 
     async def _carry(self, run: Run, parsed: Parsed, work: Coroutine[Any, Any, Refused | None]) -> None:
         """Have a request served, and tell its callers where that came to nothing."""
-        with self._runs.holding(run):
+        with self._runs.holding(run, parsed.asked):
             try:
                 try:
                     refused = await work
@@ -288,9 +289,10 @@ class RouterActor(ServiceActor):
         run.leave_claim = True  # it may yet be settled: only the log knows
         if run.scope and await self._idempotency.remind(run.scope, run.listeners):
             return None
+        tried = {"tried": list(request.tried)}
         if outcome is not None:
-            return Refused(code="internal", message=outcome.message, retryable=False, metadata=_tried(request))
-        return Refused(code="timeout", message="no answer came within the deadline", metadata=_tried(request))
+            return Refused(code="internal", message=outcome.message, retryable=False, metadata=tried)
+        return Refused(code="timeout", message="no answer came within the deadline", metadata=tried)
 
     async def _at_once(self, run: Run, request: Request, body: bytes) -> DecidedRoute | Refused | None:
         """Decide now, unless somebody waits already for a budget that this request needs, and for which it is new."""
@@ -329,6 +331,7 @@ class RouterActor(ServiceActor):
         if run.scope and not run.leave_claim:
             claim = Claim(state="failed", since=self._runtime.clock(), attempts=run.base + run.attempts)
             await self._runtime.claims.keep(run.scope, claim)
+        run.code = refused.code
         log.info(
             "request.refused",
             request=run.request_id,
@@ -343,7 +346,3 @@ class RouterActor(ServiceActor):
             await self.bus.refuse(inbox, refused, parsed.asked.operation, run.request_id, fields)
             if parsed.asked.stream:
                 await self.bus.publish(inbox)
-
-
-def _tried(request: Request) -> dict[str, list[str]]:
-    return {"tried": list(request.tried)}

@@ -10,6 +10,7 @@ from trunkline_events.failure import Failure
 
 from trunkline_actors.answers import Answering
 from trunkline_actors.dispatch import Dispatch
+from trunkline_actors.spans import Context
 
 REMEMBERED = 10_000
 """Attempts that ended and are remembered, the oldest forgotten first: a second delivery comes soon or never."""
@@ -24,6 +25,9 @@ class Running(Struct, kw_only=True):
     stopped: asyncio.Future[None]
     started: float = field(default_factory=time.monotonic)
     first: float | None = None
+    over: float | None = None
+    """When its upstream call was over."""
+    span: Context | None = None
     text_bytes: int = 0
     cut: str | None = None
     """Why it was cut short: `aborted` on request, `abandoned` where nobody listens any more."""
@@ -33,6 +37,7 @@ class Running(Struct, kw_only=True):
     def stop(self) -> None:
         """The upstream call is over: tell who waits for that."""
         if not self.stopped.done():
+            self.over = time.monotonic()
             self.stopped.set_result(None)
 
     def cut_short(self, why: str) -> None:

@@ -36,6 +36,7 @@ from trunkline_actors.rates import Rates
 from trunkline_actors.scopes import Scopes
 from trunkline_actors.shell import Shell
 from trunkline_actors.snapshots import KvSnapshots
+from trunkline_actors.tracing import Tracing
 
 log = structlog.get_logger()
 
@@ -83,7 +84,10 @@ class Runtime:
         self.scopes = Scopes(log_, self.gateway)
         self.shell = Shell(log_, self.clock)
         self.minutes = Minutes(self.bus, name, lambda: self.clock())
+        self.totals = self.bus.totals
         self.meter = Meter(self.bus, name, self.minutes)
+        self.tracing: Tracing | None = None
+        """Records the requests that pass here; None: nobody wants to know."""
         self.board = Board(self.bus, lambda: self.gateway.state.registry)
         """Empty until it is started, which a host does whose actors ask it."""
         self.keyring = Keyring(connection, name, replicas)

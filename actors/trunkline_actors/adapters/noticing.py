@@ -1,4 +1,4 @@
-"""How headers of an upstream's answers get to whoever keeps its rate limits.
+"""How headers of an upstream's answers get to whoever keeps its rate limits, and a trace's context to the upstream.
 
 A transport says what it got; who made the call has said who wants to hear of it. That goes by the task the call runs in
 and not through every adapter's hands, since no wire format has anything to add.
@@ -12,6 +12,8 @@ Listener = Callable[[Mapping[str, str]], None]
 
 LISTENER: ContextVar[Listener | None] = ContextVar("trunkline_headers", default=None)
 """Who listens in the task that runs. Set it before a call."""
+UPSTREAM: ContextVar[str | None] = ContextVar("trunkline_traceparent", default=None)
+"""The `traceparent` that a call of the task that runs takes along. Transports send it; None: none is sent."""
 
 
 def noticed(headers: Mapping[str, str]) -> None:

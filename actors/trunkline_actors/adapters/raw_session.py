@@ -15,6 +15,7 @@ from aiohttp.client_proto import ResponseHandler
 from msgspec import Struct
 from yarl import URL
 
+from trunkline_actors.adapters.noticing import UPSTREAM
 from trunkline_actors.adapters.outbound import AddressRefused, is_public
 
 if TYPE_CHECKING:
@@ -149,7 +150,9 @@ class RawSession:
     async def _request(self, method: str, path: str, body: bytes | None) -> aiohttp.ClientResponse:
         # Large bodies go out in pieces, so that nobody else on the loop waits for them.
         data = body if body is None or len(body) < _LARGE else io.BytesIO(body)
-        return await self._session.request(method, self._url(path), data=data, **self._options)
+        context = UPSTREAM.get()
+        extra = None if context is None else {"traceparent": context}
+        return await self._session.request(method, self._url(path), data=data, headers=extra, **self._options)
 
     def _url(self, path: str) -> URL:
         url = self._urls.get(path)

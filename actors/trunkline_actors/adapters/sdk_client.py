@@ -10,7 +10,7 @@ from urllib.request import getproxies, proxy_bypass
 import httpcore2
 import httpx2
 
-from trunkline_actors.adapters.noticing import noticed
+from trunkline_actors.adapters.noticing import UPSTREAM, noticed
 from trunkline_actors.adapters.outbound import AddressRefused, is_public
 
 _CONNECT_S = 5.0
@@ -89,6 +89,9 @@ async def _tell_of_headers(response: httpx2.Response) -> None:
 
 
 async def _note_new_connections(request: httpx2.Request) -> None:
+    if (context := UPSTREAM.get()) is not None:
+        request.headers["traceparent"] = context
+
     async def trace(event: str, _info: Mapping[str, Any]) -> None:
         if event == "connection.connect_tcp.started":
             request.extensions["fresh"] = True

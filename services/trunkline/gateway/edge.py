@@ -3,13 +3,15 @@
 import asyncio
 import itertools
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
+from typing import TYPE_CHECKING
 
 import structlog
 from msgspec import Struct
 from nats.nuid import NUID
 from trunkline_actors.bus import Bus
 from trunkline_actors.runtime import Runtime
+from trunkline_actors.spans import http
 from trunkline_events.refusal import CODES, Refused
 from trunkline_projections.folds import Gateway as State
 
@@ -23,6 +25,9 @@ from trunkline.gateway.pulses import Pulses
 from trunkline.gateway.routes import Dialect, Route, Routes
 
 __all__ = ["Edge", "Principal"]
+
+if TYPE_CHECKING:
+    from trunkline.gateway.server import HttpServer
 
 log = structlog.get_logger()
 
@@ -51,11 +56,13 @@ class Edge:
         self.access = access
         self.routes = Routes(routes)
         self.limits = limits
-        self.draining = False
+        self.drains = asyncio.Event()
+        """Set when the process begins to stop: what has no end of its own must end."""
         self.in_flight = 0
         self.pulses = Pulses()
         self.known_times: dict[int, int] = {}
         """When events happened that were asked for: sequence → Unix time."""
+        self.server: HttpServer | None = None
         self.url = ""
         """Where it is served."""
         self.began = time.time()
@@ -69,6 +76,11 @@ class Edge:
         """Listen no more."""
         self._started = False
         await self.pulses.stop()
+
+    @property
+    def draining(self) -> bool:
+        """Whether the process takes no new requests."""
+        return self.drains.is_set()
 
     def stand_on(self, runtime: Runtime) -> None:
         """Use this process's connection and view of the log from now on."""
@@ -93,11 +105,22 @@ class Edge:
             return
         request = HttpRequest(scope, receive, send, self.limits.body)
         self.in_flight += 1
+        began, tracing, span = time.time(), self.runtime.tracing, None
+        if tracing is not None:
+            span, request.traceparent = tracing.begin(request.headers.get("traceparent"))
         try:
             await self._serve(request)
         finally:
             self.in_flight -= 1
+            self._count(request, began)
+            if tracing is not None and span is not None and (request.access != "open" or span.parent):
+                said = (request.method, request.path, request.route, request.status)
+                tracing.record(http, span, time.time(), *said)
             request.close()
+
+    def _count(self, request: HttpRequest, began: float) -> None:
+        took = max(0.0, time.time() - began)
+        self.runtime.totals.http(request.method, request.route or "", request.status, took)
 
     async def _serve(self, request: HttpRequest) -> None:
         dialect: Dialect = "openai"
@@ -123,15 +146,19 @@ class Edge:
         except UnicodeDecodeError:
             raise _no_path(request) from None
         route = methods.get(request.method) or (methods.get("GET") if request.method == "HEAD" else None)
+        if route is None and request.method == "OPTIONS" and methods:
+            return _options(methods)
         if route is None:
             raise _no_method(request, methods) if methods else _no_path(request)
         request.params = params
+        request.route, request.access = route.path, route.access
         return route
 
     async def _refuse(self, request: HttpRequest, error: TrunklineError, dialect: Dialect) -> None:
         if request.started:  # what is out can't be taken back: the connection ends without an end of the answer
             raise error
         status, body, fields = dialects.refusal(error, dialect)
+        fields.setdefault("x-request-id", self.new_id())
         await request.reply(status, body, fields)
 
 
@@ -150,14 +177,30 @@ def _raised(refused: Refused) -> TrunklineError:
     )
 
 
+def allowed_of(methods: Collection[str]) -> str:
+    """The header `allow` of a path with these methods."""
+    return ", ".join(sorted({*methods, "OPTIONS"} | ({"HEAD"} if "GET" in methods else set())))
+
+
+def _options(methods: Mapping[str, Route]) -> Route:
+    """What a path may be asked for. Nothing of this lets a page of another origin in: CORS is off."""
+
+    async def handler(_edge: Edge, request: HttpRequest, _who: Principal) -> None:
+        await request.body()
+        await request.start(204, {"allow": allowed_of(methods)})
+        await request.end()
+
+    return Route(method="OPTIONS", path="", handler=handler, access="open", summary="", tag="")
+
+
 def _no_path(request: HttpRequest) -> TrunklineError:
     return errors.NotFound(
         f"there is no path {request.path!r} here; GET /openapi.json lists them", code="not_found", status=404
     )
 
 
-def _no_method(request: HttpRequest, methods: Iterable[str]) -> TrunklineError:
-    allowed = ", ".join(sorted(methods))
+def _no_method(request: HttpRequest, methods: Collection[str]) -> TrunklineError:
+    allowed = allowed_of(methods)
     return errors.InvalidRequest(
         f"{request.method} is not for {request.path!r}; use {allowed}",
         code="invalid_request",

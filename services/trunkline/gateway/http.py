@@ -31,6 +31,13 @@ class HttpRequest:
         self.params: dict[str, str] = {}
         self.started = False
         """Whether the answer's head is out, so that nothing else can be answered any more."""
+        self.status = 0
+        """Of the answer, once its head is out."""
+        self.route: str | None = None
+        """The template of its path, once that is found; `access` is who may."""
+        self.access = ""
+        self.traceparent: str | None = None
+        """The trace that it is a part of, where traces are recorded here."""
 
     @property
     def method(self) -> str:
@@ -123,7 +130,7 @@ class HttpRequest:
 
     async def start(self, status: int, fields: Headers) -> None:
         """The head of an answer that follows in pieces."""
-        self.started = True
+        self.started, self.status = True, status
         pairs = [(name.encode("latin-1"), value.encode("latin-1", "replace")) for name, value in fields.items()]
         await self._send({"type": "http.response.start", "status": status, "headers": pairs})
 
