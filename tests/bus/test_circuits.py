@@ -111,7 +111,7 @@ async def test_no_event_is_appended_while_all_is_well(shaky: Gateway) -> None:
 
 
 async def test_one_of_many_probes_and_its_success_closes_the_circuit(shaky: Gateway, host: Host, second: Host) -> None:
-    await shaky.models.register(id="slow-up", provider="shaky", upstream="tokens:20@100")
+    await shaky.models.register(id="slow-up", provider="shaky", upstream="tokens:20@20")
     await trip_briefly(shaky, host, second)
     outcomes = await asyncio.gather(*(call(shaky, "slow-up") for _ in range(20)))
     assert outcomes.count("answered") == 1
