@@ -156,7 +156,9 @@ class Answering:
     def _served_by(self) -> dict[str, str]:
         """Who answers: on the first chunk of a stream, and on the end of everything."""
         dispatch = self._dispatch
+        limits = {headers.LIMITS: dispatch.limits} if dispatch.limits else {}
         return {
+            **limits,
             headers.REQUEST: headers.encode_value(dispatch.request_id),
             headers.MODEL: headers.encode_value(dispatch.model),
             headers.PROVIDER: headers.encode_value(self._provider),

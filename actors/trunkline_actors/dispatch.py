@@ -20,7 +20,7 @@ class Dispatch(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     `books` and `books_seq` are the thread's after the reservation, so that the settlement needs no read. `listeners`
     are the inboxes that get the answer; `sent` is how many chunks, all silent, earlier attempts sent them. `claim`
-    names the idempotency record, where the caller chose the request id.
+    names the idempotency record, where the caller chose the request id. `limits` is what the answer says of its key's.
     """
 
     request_id: str
@@ -47,6 +47,7 @@ class Dispatch(Struct, frozen=True, kw_only=True, omit_defaults=True):
     claim: str | None = None
     fingerprint: str = ""
     key: str = ""
+    limits: str = ""
     slices: dict[str, str] = {}
     traceparent: str | None = None
 

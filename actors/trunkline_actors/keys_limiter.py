@@ -100,6 +100,10 @@ class Limiter:
             told[kind] = keys_rates.standing(_bucket(of.buckets, kind), limit, unused, now)
         return told
 
+    def told(self, key: Key) -> str:
+        """The same as answers say it; empty for a key without limits."""
+        return keys_rates.told(self.standing(key)) if _needs(key, 0) else ""
+
     async def _lease(self, key: Key, of: _Of, needs: "_Needs") -> Refused | None:
         bucket = self._bucket = self._bucket or await self._open()
         name = encode_id(key.id).replace("=", "/")  # what a key of a bucket may hold

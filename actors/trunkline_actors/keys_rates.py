@@ -7,6 +7,7 @@ That holds as far as the clocks of the processes agree: one that is ahead by s s
 """
 
 import math
+from collections.abc import Mapping
 
 import msgspec
 from msgspec import Struct
@@ -86,3 +87,21 @@ def read(data: bytes | None) -> Buckets:
         return _decoder.decode(data or b"")
     except msgspec.DecodeError:
         return Buckets()
+
+
+def told(standings: Mapping[str, Standing]) -> str:
+    """How limits stand, as a header says it: `requests=60/59/1.0`, limit, what remains, seconds until all is there."""
+    return ",".join(f"{kind}={one.limit}/{one.remaining}/{one.reset_s}" for kind, one in standings.items())
+
+
+def untold(text: str) -> dict[str, Standing]:
+    """What `told` made this of; what makes no sense is passed over."""
+    found = {}
+    for part in text.split(","):
+        kind, _, numbers = part.partition("=")
+        try:
+            limit, remaining, reset_s = numbers.split("/")
+            found[kind] = Standing(limit=int(limit), remaining=int(remaining), reset_s=float(reset_s))
+        except ValueError:
+            continue
+    return found

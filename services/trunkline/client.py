@@ -11,11 +11,13 @@ import nats.errors
 import nats.js.errors
 from nats.aio.msg import Msg
 from trunkline_actors import money, slices
+from trunkline_actors.keys import own_key
+from trunkline_actors.keys_door import pepper_of
 from trunkline_events import headers, subjects
 from trunkline_events.connection import Connection, Unreachable
 from trunkline_events.envelope import RecordedEvent
 from trunkline_events.jetstream import JetStreamLog
-from trunkline_events.log import LogError, Scope
+from trunkline_events.log import LogError, LogUnavailable, Scope
 from trunkline_events.reading import events_of
 from trunkline_events.times import format_time
 from trunkline_projections.as_of import FOLDED, Builder, State
@@ -99,6 +101,14 @@ class Gateway:
             raise errors.from_answer(answered[headers.ERROR_CODE], answered.get(headers.ERROR, ""), message.data)
         reply: dict[str, Any] = msgspec.json.decode(message.data)
         return reply
+
+    async def act_as_itself(self) -> bool:
+        """Act as the gateway itself from now on, where this user of the bus may read what API keys are hashed under."""
+        try:
+            self._key = own_key(await pepper_of(self._connection, None))
+        except LogUnavailable:
+            return False
+        return True
 
     def _fields(self) -> dict[str, str] | None:
         key = acts_for.get() or self._key

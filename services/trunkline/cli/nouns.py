@@ -14,6 +14,7 @@ from trunkline.cli.flags import (
     add_reason,
     add_verb,
 )
+from trunkline.cli.key_flags import add_keys
 from trunkline.cli.secret_flags import add_secrets
 
 _SCOPE = "gateway, team:NAME, or key:ID as `trunkline budgets key-id` prints it"
@@ -29,6 +30,7 @@ def add_nouns(verbs: Verbs) -> None:
     _add_plugins(verbs)
     _add_policy(verbs)
     add_secrets(verbs)
+    add_keys(verbs)
 
 
 def _add_models(verbs: Verbs) -> None:

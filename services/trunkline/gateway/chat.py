@@ -14,6 +14,7 @@ from trunkline.exchange import Request
 from trunkline.gateway.call import Call, ClientGone, TooSlow
 from trunkline.gateway.edge import Edge, Principal
 from trunkline.gateway.http import HttpRequest
+from trunkline.gateway.limits import of_answer
 from trunkline.gateway.voices import OPENAI, Voice
 
 SSE = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache", "x-accel-buffering": "no"}
@@ -86,7 +87,7 @@ async def _plain(request: HttpRequest, call: Call, voice: Voice) -> None:
     reply = await call.one()
     if headers.ERROR_CODE in (reply.headers or {}):
         raise error_of(reply)
-    await request.reply(200, voice.whole(reply.data), _receipt(reply.headers or {}))
+    await request.reply(200, voice.whole(reply.data), voice.head(_receipt(reply.headers or {})))
 
 
 async def _streamed(request: HttpRequest, call: Call, voice: Voice) -> None:
@@ -101,7 +102,7 @@ async def _streamed(request: HttpRequest, call: Call, voice: Voice) -> None:
             if not out:
                 continue
             if not request.started:
-                await request.start(200, {**SSE, **stream.receipt})
+                await request.start(200, {**SSE, **voice.head(stream.receipt)})
             await (request.end(out) if stream.ended else request.piece(out))
     except TrunklineError as error:
         if not request.started:
@@ -183,7 +184,8 @@ def error_of(reply: Reply) -> TrunklineError:
 
 
 def _receipt(fields: Mapping[str, str]) -> dict[str, str]:
-    return {ours: fields[theirs] for theirs, ours in _RECEIPT.items() if theirs in fields}
+    found = {ours: fields[theirs] for theirs, ours in _RECEIPT.items() if theirs in fields}
+    return found | of_answer(fields[headers.LIMITS]) if headers.LIMITS in fields else found
 
 
 def _read(body: bytes) -> _Asked:
@@ -201,7 +203,7 @@ def _request(edge: Edge, subject: str, request: HttpRequest, who: Principal, bod
         fields[headers.KEY] = who.key
     if thread := given.get("x-trunkline-thread"):
         fields[headers.THREAD] = headers.encode_value(thread)
-    if trace := given.get("traceparent"):
+    if trace := request.traceparent or given.get("traceparent"):
         fields[headers.TRACEPARENT] = trace
     deadline_ms = asked.route.deadline_ms if asked.route else DEADLINE * 1000
     return Request(subject=subject, body=body, fields=fields, request_id=request_id, seconds=deadline_ms / 1000)

@@ -6,7 +6,7 @@ import msgspec
 from trunkline_events.refusal import CODES
 
 from trunkline.errors import TrunklineError
-from trunkline.gateway.http import Headers
+from trunkline.gateway.limits import of_refusal
 from trunkline.gateway.routes import Dialect
 
 _ANTHROPIC = {
@@ -26,7 +26,7 @@ _RETRIED = {408, 409, 429}
 """What clients send again by themselves, beside any 5xx."""
 
 
-def refusal(error: TrunklineError, dialect: Dialect) -> tuple[int, bytes, Headers]:
+def refusal(error: TrunklineError, dialect: Dialect) -> tuple[int, bytes, dict[str, str]]:
     """Status, body and headers of an error. `x-should-retry: false` on what no retry helps, though its status may."""
     fields: dict[str, str] = {}
     if error.request_id:
@@ -40,6 +40,9 @@ def refusal(error: TrunklineError, dialect: Dialect) -> tuple[int, bytes, Header
         fields["allow"] = str(error.metadata.get("allow", ""))
     if error.status == 401:
         fields["www-authenticate"] = "Bearer"
+    fields |= of_refusal(error.metadata)
+    if dialect == "anthropic" and error.request_id:
+        fields["request-id"] = error.request_id
     return error.status, body_of(error, dialect), fields
 
 
@@ -47,7 +50,8 @@ def body_of(error: TrunklineError, dialect: Dialect) -> bytes:
     """The error as JSON."""
     if dialect == "anthropic":
         kind = _ANTHROPIC.get(error.status, "api_error")
-        return msgspec.json.encode({"type": "error", "error": {"type": kind, "message": error.message}})
+        named = {"request_id": error.request_id} if error.request_id else {}
+        return msgspec.json.encode({"type": "error", "error": {"type": kind, "message": error.message}, **named})
     code = CODES.get(error.code)
     told = {
         "message": error.message,
