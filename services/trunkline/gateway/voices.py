@@ -24,6 +24,10 @@ class Voice(Protocol):
 
     dialect: Dialect
 
+    def head(self, receipt: dict[str, str]) -> dict[str, str]:
+        """The headers of an answer that has this receipt."""
+        ...
+
     def whole(self, body: bytes) -> bytes:
         """The body of a plain answer, from a `chat.completion`. Raises ProviderError where it is none."""
         ...
@@ -49,6 +53,10 @@ class OpenAI:
     """Chat Completions: as on the bus."""
 
     dialect: Dialect = "openai"
+
+    def head(self, receipt: dict[str, str]) -> dict[str, str]:
+        """As it is."""
+        return receipt
 
     def whole(self, body: bytes) -> bytes:
         """As it is."""
