@@ -130,8 +130,7 @@ class KeysActor(ChangeActor):
         return text, Fresh(digest=digest, pepper=rules.name_of(pepper), by=self._who(delivery))
 
     def _who(self, delivery: Delivery) -> str:
-        admitted = self._runtime.door.on_bus(delivery.header(headers.KEY), "open")
-        return admitted.id if isinstance(admitted, Key) else ""
+        return self._runtime.door.who(delivery.header(headers.KEY))
 
     async def _budget(self, name: str, given: Issue, delivery: Delivery) -> Refused | None:
         """Set the budget of a key that is about to be issued, as who asks for it may; why that can't be."""

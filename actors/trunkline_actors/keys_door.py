@@ -15,6 +15,7 @@ from trunkline_projections.keys import EMPTY, Key, Keys
 
 from trunkline_actors import keys as rules
 from trunkline_actors.bucket import open_bucket
+from trunkline_actors.claims import key_id
 from trunkline_actors.keys import MISSING, OURSELVES, UNKNOWN, Access
 
 log = structlog.get_logger()
@@ -92,6 +93,11 @@ class Door:
         if not self.required and (admitted is UNKNOWN or admitted is NO_PEPPER or admitted is ANOTHER_PEPPER):
             return None
         return admitted
+
+    def who(self, text: str | None) -> str:
+        """What whoever shows this goes by in events: our key's id, a fingerprint of any other, or nothing."""
+        admitted = self.on_bus(text, "open")
+        return admitted.id if isinstance(admitted, Key) else key_id(text or "")
 
     def of_id(self, name: str) -> Key | None:
         """The key of this id, where one was issued."""

@@ -16,7 +16,6 @@ from trunkline_projections.policies import History, Version
 
 from trunkline_actors import policies
 from trunkline_actors.bus import Delivery
-from trunkline_actors.claims import key_id
 from trunkline_actors.commands import Reply, endpoint
 from trunkline_actors.micro import Endpoint
 from trunkline_actors.policies import Standing
@@ -122,7 +121,7 @@ class PolicyActor(ChangeActor):
         """
         runtime, desk = self._runtime, self._desk
         request_id = delivery.header(headers.REQUEST) or runtime.new_id()
-        key = key_id(delivery.header(headers.KEY) or "")
+        key = runtime.door.who(delivery.header(headers.KEY))
         event_id = f"{delivery.subject}/{headers.encode_value(request_id)}"
         history = await desk.history()
         if problem := _too_old(history):

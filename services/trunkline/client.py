@@ -80,7 +80,7 @@ class Gateway:
 
     def local_models(self, provider: str) -> LocalModels:
         """The models on the machine of one provider instance: list, pull, delete."""
-        return LocalModels(self._connection.nats, self.command, provider)
+        return LocalModels(self._connection.nats, self.command, provider, self._fields() or {})
 
     async def command(
         self, subject: str, arguments: dict[str, Any], timeout: float = COMMAND_TIMEOUT

@@ -77,10 +77,11 @@ class Pull:
 class LocalModels:
     """The models of one provider instance."""
 
-    def __init__(self, client: Client, ask: Any, provider: str) -> None:
+    def __init__(self, client: Client, ask: Any, provider: str, fields: dict[str, str]) -> None:
         self._nats = client
         self._ask = ask
         self._provider = provider
+        self._fields = fields
 
     async def list(self) -> dict[str, Any]:
         """What there is, what is loaded, as what each is registered, and which pulls go on. Raises TrunklineError."""
@@ -101,7 +102,7 @@ class LocalModels:
         request = Request(
             subject=self._subject("pull"),
             body=body,
-            fields={},
+            fields=dict(self._fields),
             request_id=NUID().next().decode(),
             seconds=LONGEST,
             lonely=f"no process serves {self._provider!r}: see `trunkline providers list`, or `trunkline run provider`",
