@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable
 from contextlib import aclosing
 from datetime import datetime
-from typing import Any
 
 import msgspec
 from trunkline_events import subjects
@@ -15,13 +14,13 @@ from trunkline_events.envelope import RecordedEvent, Unknown
 from trunkline_events.jetstream import JetStreamLog
 from trunkline_events.log import Scope
 from trunkline_events.money import usd_from_nanos
-from trunkline_events.times import format_time
 
 from trunkline.cli.failures import UsageError
 from trunkline.cli.output import plain, printable, styled
 from trunkline.cli.progress import Progress
 from trunkline.cli.session import with_gateway
 from trunkline.client import Gateway
+from trunkline.event_json import as_json
 
 _AGO = re.compile(r"([0-9]{1,9})([smhdw])")
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
@@ -96,27 +95,6 @@ async def _last(log: JetStreamLog, until: int | float | None) -> int:
 
 
 # -- one event ---------------------------------------------------------------------------------------------------------
-
-
-def as_json(event: RecordedEvent) -> dict[str, Any]:
-    """An event as `--json` prints it. One that this version doesn't know says so in `problem`; `data` is as stored."""
-    shown = {
-        "seq": event.sequence,
-        "time": format_time(event.time),
-        "category": event.category,
-        "id": event.aggregate,
-        "event_id": event.id,
-        "type": event.type,
-        "actor": event.actor,
-        "cause": event.cause,
-    }
-    if not isinstance(event.body, Unknown):
-        return {**shown, "data": msgspec.to_builtins(event.body)}
-    try:
-        data = msgspec.json.decode(event.body.data)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        data = event.body.data.decode(errors="replace")
-    return {**shown, "type": event.body.name, "data": data, "problem": event.body.problem}
 
 
 def digest(event: RecordedEvent) -> str:

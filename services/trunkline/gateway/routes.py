@@ -34,6 +34,10 @@ class Route(Struct, frozen=True, kw_only=True):
     gives: Any = None
     query: dict[str, str] = {}
     """Fields of the query: name → what it means."""
+    asks: Any = None
+    """The struct that the query makes, where its fields have types."""
+    media: str = "application/json"
+    """What the answer is."""
     status: int = 200
     streams: bool = False
     dialect: Dialect = "openai"

@@ -128,7 +128,7 @@ def _allow_many_connections() -> None:
 @asynccontextmanager
 async def serving(edge: Edge, sock: socket.socket, drain_s: float) -> AsyncIterator[Listening]:
     """Serve until the block is left; then take nothing new and let what runs end, for `drain_s` at most."""
-    server = HttpServer(edge)
+    edge.server = server = HttpServer(edge)
     found = listening(sock)
     edge.url = found.url
     await edge.start()
@@ -136,6 +136,6 @@ async def serving(edge: Edge, sock: socket.socket, drain_s: float) -> AsyncItera
     try:
         yield found
     finally:
-        edge.draining = True
+        edge.drains.set()
         await server.stop(drain_s)
         await edge.stop()
