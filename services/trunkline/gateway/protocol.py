@@ -204,7 +204,7 @@ class HttpConnection(asyncio.Protocol):
     def answered(self, exchange: Exchange) -> None:
         """The answer is written in full: to the next request, or to the end of the connection."""
         self._now = None
-        if not exchange.keeps:
+        if not exchange.keeps or self.server.draining:
             self._next.clear()
             self._end(read_all=exchange.complete)
             return
