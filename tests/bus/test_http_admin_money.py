@@ -61,7 +61,8 @@ async def test_a_breaker_is_shown_and_reset(api: Api, gw: Gateway) -> None:
 
 async def test_a_request_is_explained(api: Api, gw: Gateway) -> None:
     answer = await gw.chat.create(model="echo", messages=HELLO, thread="t1")
-    told = await api("GET", f"/api/audit/explain/{answer.receipt.request_id}", thread="t1", since="2026-01-01T00:00:00Z")
+    path = f"/api/audit/explain/{answer.receipt.request_id}"
+    told = await api("GET", path, thread="t1", since="2026-01-01T00:00:00Z")
     (attempt,) = told["attempts"]
     assert attempt["model"] == "echo"
     assert attempt["again"] == []
