@@ -60,7 +60,7 @@ SHELLS = {
         *("keyring", "keyholder", "secretary", "vault_store", "unlock_file"),  # keys of providers
         *("keys_door", "keys_limiter", "keys_actor"),  # keys of callers
         *("present", "advice"),
-        "tracing",
+        *("tracing", "telling"),
         *("registrar", "readers", "threads", "circuits", "keeper", "lease", "dependents", "draining", "policymaker"),
         # what a process remembers, and keeps in the bus
         *("bucket", "claims", "ledger", "snapshots", "minutes", "metrics"),

@@ -120,6 +120,10 @@ class Meter:
                 self._lanes[line] = lane
         return MeteredCall(self, lane, operation, stream)
 
+    def in_flight(self) -> list[tuple[Line, int]]:
+        """The calls that run, by line."""
+        return [(lane.line, lane.in_flight) for lane in self._lanes.values() if lane.in_flight]
+
     def _touch(self, lane: _Lane) -> None:
         self._touched.add(lane)
         self._changed.set()

@@ -36,6 +36,7 @@ from trunkline_actors.rates import Rates
 from trunkline_actors.scopes import Scopes
 from trunkline_actors.shell import Shell
 from trunkline_actors.snapshots import KvSnapshots
+from trunkline_actors.telling import Telling
 from trunkline_actors.tracing import Tracing
 
 log = structlog.get_logger()
@@ -86,6 +87,7 @@ class Runtime:
         self.minutes = Minutes(self.bus, name, lambda: self.clock())
         self.totals = self.bus.totals
         self.meter = Meter(self.bus, name, self.minutes)
+        self.telling = Telling(self)
         self.tracing: Tracing | None = None
         """Records the requests that pass here; None: nobody wants to know."""
         self.board = Board(self.bus, lambda: self.gateway.state.registry)
@@ -134,6 +136,7 @@ class Runtime:
         self._pulse = asyncio.create_task(self._beat())
         self.degraded.start()
         self.plugins.start()
+        await self.telling.start()
         return self
 
     @classmethod
@@ -219,6 +222,7 @@ class Runtime:
 
     async def stop(self) -> None:
         """Say what is left to say and let go of the connection."""
+        await self.telling.stop()
         await self.plugins.stop()
         await self.degraded.stop()
         await end_task(self._pulse)

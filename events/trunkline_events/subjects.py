@@ -24,6 +24,8 @@ STATISTICS = "trunkline.statistics"
 """What providers measured, told to every process that decides."""
 STATISTICS_WANTED = "trunkline.statistics.wanted"
 """A process that begins to decide asks for all of it."""
+FIGURES = "trunkline.figures"
+"""Heard by all processes: say what you have counted, and how you stand."""
 
 MODELS = "trunkline.models"
 PROVIDERS = "trunkline.providers"
@@ -151,7 +153,8 @@ def is_inbox(reply: str, prefixes: tuple[str, ...] = (INBOX,)) -> bool:
     for prefix in prefixes:
         if reply.startswith(prefix) and reply[len(prefix) : len(prefix) + 1] == ".":
             rest = reply[len(prefix) + 1 :]
-            # What nats clients make, one or two tokens of letters and digits, without asking the pattern.
-            plain = rest.isascii() and rest.replace(".", "", 1).isalnum() and rest[0] != "." != rest[-1]
+            # What nats clients make, up to three tokens of letters and digits, without asking the pattern.
+            bare = rest.isascii() and rest.replace(".", "", 2).isalnum() and ".." not in rest
+            plain = bare and rest[0] != "." != rest[-1]
             return plain or _REPLY.fullmatch(reply) is not None
     return False

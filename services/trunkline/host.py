@@ -6,6 +6,7 @@ import secrets
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import structlog
 from trunkline_actors import catalogue
@@ -42,6 +43,9 @@ from trunkline_events.secret import is_stored
 from trunkline import __version__, settings
 from trunkline.lifecycle import DRAIN_SECONDS
 
+if TYPE_CHECKING:
+    from trunkline.telemetry.exporter import Exporter
+
 log = structlog.get_logger()
 
 ACTORS = ("registry", "router", "provider", "keeper")
@@ -70,6 +74,7 @@ class Host:
         self._routers: list[Supervised] = []
         self._fleet: Fleet | None = None
         self._others: list[Supervised] = []
+        self._exporter: Exporter | None = None
         if "provider" in roles:
             self._fleet = Fleet(runtime, lambda provider: make_adapter(provider, runtime.keyring), only)
         if "router" in roles:
@@ -111,6 +116,7 @@ class Host:
         name: str | None = None,
         unlock_file: Path | None = None,
         require_keys: bool = False,
+        observed: "Callable[[Runtime], Exporter] | None" = None,
     ) -> "Host":
         """Connect, catch up with the log, and serve. Raises Unreachable, LogUnavailable.
 
@@ -118,6 +124,7 @@ class Host:
         be registered by name alone, when it is asked for the first time. `forced` is the model that
         routers here send every request to; `name` tells the process apart, by default from any other. `unlock_file`
         holds what opens the vault of secrets. `require_keys`: whoever asks here on the bus must show an API key.
+        `observed` makes what exports traces and metrics.
         """
         name = name or process_name()
         connection = await Connection.open(url, name=f"trunkline {' '.join(roles)} {name}")
@@ -130,6 +137,9 @@ class Host:
             raise
         runtime.door.required = require_keys
         host = cls(runtime, roles, only, known)
+        if observed is not None:
+            host._exporter = observed(runtime)
+            host._exporter.start()
         try:
             await host._serve(forced, unlock_file)
         except BaseException:
@@ -162,6 +172,8 @@ class Host:
             await self._fleet.stop(DRAIN_SECONDS)
         for supervised in self._others:
             await supervised.stop(DRAIN_SECONDS)
+        if self._exporter is not None:
+            await self._exporter.stop()
         await self.runtime.stop()
         log.info("process.stopped")
 

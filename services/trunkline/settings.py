@@ -50,6 +50,10 @@ class Settings(Struct, frozen=True, kw_only=True):
     routing_override: str | None = None
     unlock_file: Path | None = None
     catalogue: str | None = None
+    otlp: str | None = None
+    """Where traces and metrics go, such as `http://localhost:4318`; None: where OTEL_… say, or nowhere."""
+    trace_upstream: Literal["none", "local", "all"] = "local"
+    """Which providers are told the trace that a call belongs to: by default those that are marked as local."""
 
 
 _NAMES = Settings.__struct_fields__
@@ -158,6 +162,11 @@ def client_url(environ: Mapping[str, str] = os.environ) -> str:
 def client_key(environ: Mapping[str, str] = os.environ) -> str | None:
     """The API key a client sends unless told otherwise."""
     return environ.get("TRUNKLINE_KEY") or None
+
+
+def opentelemetry(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """OpenTelemetry's own variables, those that are set to something."""
+    return {name: value.strip() for name, value in environ.items() if name.startswith("OTEL_") and value.strip()}
 
 
 SQLITE = "eventsourcing.sqlite"

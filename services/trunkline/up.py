@@ -29,6 +29,7 @@ from trunkline.projector.child import ProjectorChild
 from trunkline.ready import ReadyFile
 from trunkline.settings import BadSettings, Settings, keeps_data
 from trunkline.standby import Serving
+from trunkline.telemetry import config
 from trunkline.workers import WorkerNotServing, Workers
 
 log = structlog.get_logger()
@@ -244,6 +245,7 @@ async def _host(
     rates = make_rates(settings.prices, settings.price_ceiling)
     try:
         known = known_models(settings)
+        observed = config.observed(settings)
     except BadSettings as error:
         raise CannotStart(str(error), USAGE) from error
 
@@ -261,6 +263,7 @@ async def _host(
             name=name,
             unlock_file=settings.unlock_file,
             require_keys=require_keys,
+            observed=observed,
         )
 
     try:

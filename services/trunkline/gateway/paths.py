@@ -1,6 +1,20 @@
 """Every path of the edge. Each module of handlers lists its own; this puts them together."""
 
-from trunkline.gateway import chat, health, models
+from trunkline.gateway import (
+    audit_api,
+    chat,
+    documents_api,
+    events_api,
+    health,
+    messages,
+    metrics_api,
+    models,
+    money_api,
+    plugins_api,
+    registry_api,
+    responses,
+    routing_api,
+)
 from trunkline.gateway.routes import Route
 
 OPENAI = [
@@ -23,4 +37,6 @@ OPENAI = [
     ),
 ]
 
-ROUTES = [*OPENAI, *models.ROUTES, *health.ROUTES]
+ROUTES = [*OPENAI, *messages.ROUTES, *responses.ROUTES, *models.ROUTES, *health.ROUTES, *metrics_api.ROUTES]
+ROUTES += [*registry_api.ROUTES, *routing_api.ROUTES, *money_api.ROUTES]
+ROUTES += [*events_api.ROUTES, *audit_api.ROUTES, *plugins_api.ROUTES, *documents_api.ROUTES]

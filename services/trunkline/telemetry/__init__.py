@@ -1,0 +1,5 @@
+"""What is told of a process to whoever runs it: log lines, traces and metrics, the latter two only if asked for."""
+
+from trunkline.telemetry.logs import FIELDS, configure
+
+__all__ = ["FIELDS", "configure"]
