@@ -6,14 +6,14 @@ from trunkline.gateway.edge import Edge, Principal
 from trunkline.gateway.http import HttpRequest
 from trunkline.gateway.messages_answer import Messages
 from trunkline.gateway.messages_request import chat_request, read_messages
-from trunkline.gateway.reading import Target
+from trunkline.gateway.reading import target_of
 from trunkline.gateway.routes import Route
 
 
 async def messages(edge: Edge, request: HttpRequest, who: Principal) -> None:
     """One message, plain or streamed."""
     asked = read_messages(await request.body())
-    body = chat_request(asked, target_of(edge, asked.model))
+    body = chat_request(asked, target_of(edge.state.registry, asked.model))
     await chat.answer(edge, request, who, body, Messages())
 
 
@@ -22,16 +22,6 @@ async def count_tokens(_edge: Edge, _request: HttpRequest, _who: Principal) -> N
     raise NotFound(
         "tokens aren't counted here before they are used; read `usage` of an answer", code="not_found", status=404
     )
-
-
-def target_of(edge: Edge, model: str) -> Target:
-    """What this process knows of a model."""
-    registry = edge.state.registry
-    found = registry.models.get(model)
-    provider = registry.providers.get(found.provider) if found is not None else None
-    if found is None or provider is None:
-        return Target()
-    return Target(kind=provider.kind, thinks="thinking" in found.features)
 
 
 ROUTES = [

@@ -4,6 +4,7 @@ from typing import Any, TypeVar
 
 import msgspec
 from msgspec import Struct
+from trunkline_projections.models import Registry
 
 from trunkline.errors import InvalidRequest
 
@@ -35,6 +36,15 @@ class Target(Struct, frozen=True):
     def remembers(self) -> bool:
         """Whether thinking without a signature is wanted back."""
         return self.kind in ("deepseek", "ollama")
+
+
+def target_of(registry: Registry, model: str) -> Target:
+    """What the registry knows of a model."""
+    found = registry.models.get(model)
+    provider = registry.providers.get(found.provider) if found is not None else None
+    if found is None or provider is None:
+        return Target()
+    return Target(kind=provider.kind, thinks="thinking" in found.features)
 
 
 def refused(message: str, param: str | None = None) -> InvalidRequest:
