@@ -28,6 +28,8 @@ from trunkline.local_models import LocalModels
 from trunkline.secrets import Secrets
 
 COMMAND_TIMEOUT = 10.0
+LONGEST_DRAINING = 300
+"""Seconds that a command may take longer, since it was asked to wait; one for more is refused at once."""
 
 LARGEST = 2**63
 """Sequences and times are below it."""
@@ -52,7 +54,8 @@ class Commands:
 
         async def command(**arguments: Any) -> dict[str, Any]:
             waits = arguments.get("drain_s")
-            timeout = COMMAND_TIMEOUT + (waits if isinstance(waits, int | float) else 0)
+            longer = waits if isinstance(waits, int | float) and 0 < waits <= LONGEST_DRAINING else 0
+            timeout = COMMAND_TIMEOUT + longer
             return await self._gateway.command(f"{self._prefix}.{verb}", arguments, timeout)
 
         return command

@@ -63,6 +63,7 @@ ROUTES = [
         access="open",
         summary="What is on the bus: commands, chats and events",
         tag="Operations",
+        gives={"type": "object", "required": ["asyncapi", "info", "channels"]},
         media=YAML,
     ),
 ]

@@ -211,8 +211,8 @@ def _headers(route: Route) -> Iterable[dict[str, Any]]:
 
 def _responses(route: Route, known: Known) -> dict[str, Any]:
     content: dict[str, Any] = {}
-    schema = {} if route.gives is None else _schema(route.gives, known)
-    content[route.media] = {"schema": schema if route.media.endswith("json") else {"type": "string"}}
+    anyhow = {} if route.media == "application/json" else {"type": "string"}
+    content[route.media] = {"schema": anyhow if route.gives is None else _schema(route.gives, known)}
     if route.streams:
         content[_STREAM] = {"schema": {"type": "string", "description": "server-sent events"}}
     error = {"application/json": {"schema": known[id(_ERRORS[route.dialect])]}}

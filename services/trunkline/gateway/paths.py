@@ -10,6 +10,7 @@ from trunkline.gateway import (
     metrics_api,
     models,
     money_api,
+    openai_shapes,
     plugins_api,
     registry_api,
     responses,
@@ -25,6 +26,8 @@ OPENAI = [
         access="chat",
         summary="Answer a chat, whole or as a stream",
         tag="OpenAI",
+        takes=openai_shapes.ChatRequest,
+        gives=openai_shapes.CHAT_COMPLETION,
         streams=True,
     ),
     Route(
@@ -34,6 +37,8 @@ OPENAI = [
         access="chat",
         summary="Embed texts",
         tag="OpenAI",
+        takes=openai_shapes.EmbeddingsRequest,
+        gives=openai_shapes.EMBEDDINGS,
     ),
 ]
 
