@@ -24,6 +24,23 @@ async def count_tokens(_edge: Edge, _request: HttpRequest, _who: Principal) -> N
     )
 
 
+_TAKES = {
+    "description": "A request of Anthropic's Messages API, version 2023-06-01",
+    "type": "object",
+    "required": ["model", "max_tokens", "messages"],
+    "properties": {
+        "model": {"type": "string"},
+        "max_tokens": {"type": "integer"},
+        "messages": {"type": "array", "items": {"type": "object"}},
+        "stream": {"type": ["boolean", "null"]},
+    },
+}
+_GIVES = {
+    "description": "A message of Anthropic's Messages API",
+    "type": "object",
+    "required": ["id", "type", "role", "content", "model", "stop_reason", "usage"],
+}
+
 ROUTES = [
     Route(
         method="POST",
@@ -32,6 +49,8 @@ ROUTES = [
         access="chat",
         summary="Answer a chat in Anthropic's dialect, whole or as a stream",
         tag="Anthropic",
+        takes=_TAKES,
+        gives=_GIVES,
         streams=True,
         dialect="anthropic",
     ),

@@ -16,6 +16,22 @@ async def responses(edge: Edge, request: HttpRequest, who: Principal) -> None:
     await chat.answer(edge, request, who, body, Responses(asked))
 
 
+_TAKES = {
+    "description": "A request of OpenAI's Responses API",
+    "type": "object",
+    "required": ["model", "input"],
+    "properties": {
+        "model": {"type": "string"},
+        "input": {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "object"}}]},
+        "stream": {"type": ["boolean", "null"]},
+    },
+}
+_GIVES = {
+    "description": "A response of OpenAI's Responses API",
+    "type": "object",
+    "required": ["id", "object", "status", "model", "output", "usage"],
+}
+
 ROUTES = [
     Route(
         method="POST",
@@ -24,6 +40,8 @@ ROUTES = [
         access="chat",
         summary="Answer a chat in the dialect of OpenAI's Responses, whole or as a stream",
         tag="OpenAI",
+        takes=_TAKES,
+        gives=_GIVES,
         streams=True,
     ),
 ]
