@@ -1,4 +1,4 @@
-"""Three real nats-servers as deploy/cluster.conf makes them, each of which can be killed, paused and started again."""
+"""Three real nats-servers as deploy/nats/cluster.conf makes them: each can be killed, paused and started again."""
 
 import asyncio
 import contextlib
@@ -12,6 +12,7 @@ from pathlib import Path
 import nats.errors
 import nats.js.errors
 import trunkline
+from deploy_kit import KEYS, NATS, PUBLIC
 from processes import Role, running
 from trunkline.client import Gateway
 from trunkline.embedded.config import find_binary, pick_port
@@ -22,7 +23,7 @@ from trunkline.host import ACTORS
 from trunkline_events.connection import Connection, Unreachable
 from trunkline_events.subjects import REQUESTS_BUCKET, SNAPSHOTS_BUCKET, STREAM
 
-CONFIG = Path(__file__).parents[1] / "deploy" / "cluster.conf"
+CONFIG = NATS / "cluster.conf"
 NAMES = ("n1", "n2", "n3")
 READY_SECONDS = 30
 
@@ -36,17 +37,18 @@ class Cluster:
         ports = iter({pick_port("127.0.0.1") for _ in range(24)})
         self.ports = {name: next(ports) for name in NAMES}
         self._cluster_ports = {name: next(ports) for name in NAMES}
+        self._monitors = {name: next(ports) for name in NAMES}
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
 
     @property
     def url(self) -> str:
         return ",".join(self.url_of(name) for name in NAMES)
 
-    def url_of(self, name: str, user: str = "actor:a") -> str:
-        return f"nats://{user}@127.0.0.1:{self.ports[name]}"
+    def url_of(self, name: str) -> str:
+        return f"nats://actor:{KEYS['TRUNKLINE_ACTOR_SEED']}@127.0.0.1:{self.ports[name]}"
 
     def environment(self, name: str, store: str) -> dict[str, str]:
-        """What deploy/cluster.conf takes from the environment of one server."""
+        """What deploy/nats/cluster.conf takes from the environment of one server."""
         routes = ", ".join(f"nats-route://127.0.0.1:{port}" for port in self._cluster_ports.values())
         return {
             "TRUNKLINE_SERVER": name,
@@ -54,8 +56,8 @@ class Cluster:
             "TRUNKLINE_LISTEN": f"127.0.0.1:{self.ports[name]}",
             "TRUNKLINE_CLUSTER_LISTEN": f"127.0.0.1:{self._cluster_ports[name]}",
             "TRUNKLINE_ROUTES": f"[{routes}]",
-            "TRUNKLINE_ACTOR_PASSWORD": "a",
-            "TRUNKLINE_CLIENT_PASSWORD": "c",
+            "TRUNKLINE_MONITOR": f"127.0.0.1:{self._monitors[name]}",
+            **PUBLIC,
         }
 
     def start(self, name: str) -> None:

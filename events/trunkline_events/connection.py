@@ -14,7 +14,9 @@ import nats.errors
 import structlog
 from nats.aio.client import Server
 
+from trunkline_events import nkeys
 from trunkline_events.quick import QuickClient, Reply
+from trunkline_events.subjects import INBOX, encode_id
 
 log = structlog.get_logger()
 
@@ -61,6 +63,11 @@ def _credentials(url: str) -> dict[str, str]:
     return {}
 
 
+def _inbox_of(user: str | None) -> str:
+    """Where a user of this name is answered: below a subject of its own, which the server can keep from others."""
+    return f"{INBOX}.{encode_id(user)}" if user else INBOX
+
+
 def without_password(url: str) -> str:
     """The addresses without what is before their @: for messages, which others read."""
     return ",".join(_bare(address) for address in url.split(","))
@@ -81,9 +88,20 @@ class Connection:
         """When it last broke or was mended, by the monotonic clock."""
 
     @classmethod
-    async def open(cls, url: str, *, name: str, timeout: float = 3.0, inbox_prefix: str = "_INBOX") -> "Connection":
-        """Connect, or raise Unreachable after `timeout` seconds. `url` may hold several addresses, comma-separated."""
+    async def open(cls, url: str, *, name: str, timeout: float = 3.0) -> "Connection":
+        """Connect, or raise Unreachable after `timeout` seconds. `url` may hold several addresses, comma-separated.
+
+        Where the password in it is the seed of an NKey, it is not sent: what the server draws is signed with it. A user
+        is answered below `_INBOX.<user>`, anybody else below `_INBOX`.
+        """
         client = QuickClient()
+        credentials: dict[str, Any] = _credentials(url)
+        user = credentials.get("user")
+        if nkeys.is_seed(seed := credentials.get("password", "")):
+            client.known_by(nkeys.public_key(seed))
+            # Out of the addresses too: to a server that asks for no signature nats-py would send what is in them.
+            url = without_password(url)
+            credentials = {"user": user or "nkey", "signature_cb": lambda nonce: nkeys.sign(seed, nonce)}
         connection = cls(client)
         turn = itertools.count()
 
@@ -102,7 +120,7 @@ class Connection:
             async with asyncio.timeout(timeout):
                 await client.connect(
                     [part.strip() for part in url.split(",")],
-                    **_credentials(url),
+                    **credentials,
                     name=name,
                     error_cb=on_error,
                     disconnected_cb=on_disconnect,
@@ -111,7 +129,7 @@ class Connection:
                     # Also between first attempts: without a pause nats-py would try without end and hear nothing else.
                     reconnect_time_wait=0.1,
                     max_reconnect_attempts=-1,
-                    inbox_prefix=inbox_prefix,
+                    inbox_prefix=_inbox_of(user),
                     ping_interval=10,
                     max_outstanding_pings=2,
                     drain_timeout=10,

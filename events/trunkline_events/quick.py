@@ -40,6 +40,10 @@ class QuickClient(Client):  # type: ignore[misc]  # nats-py is not typed
         super().__init__()
         self._raw: dict[int, Raw] = {}
 
+    def known_by(self, public_key: str) -> None:
+        """Say this public NKey on connecting. `connect` is to be given a `signature_cb` that signs for it."""
+        self._public_nkey = public_key
+
     async def subscribe_raw(self, subject: str, handler: Raw) -> Any:
         """Subscribe with a handler that does not wait. The subscription survives reconnects like any.
 

@@ -143,8 +143,8 @@ def test_copies_are_counted_and_the_missing_named(
     [
         (User("actor", {"publish": {"deny": ["$JS.API.STREAM.>"]}}), False, "ok", ("actor can neither",)),
         (User("boss", {"publish": {"allow": ["$JS.API.STREAM.DELETE.*"]}}), True, "problem", ("boss may DELETE",)),
-        (User("", None), False, "problem", ("anybody may UPDATE, DELETE", "deploy/accounts.conf")),
-        (User("nats-x", None), True, "unknown", ("anybody on this machine", "deploy/accounts.conf")),
+        (User("", None), False, "problem", ("anybody may UPDATE, DELETE", "deploy/nats/accounts.conf")),
+        (User("nats-x", None), True, "unknown", ("anybody on this machine", "deploy/nats/accounts.conf")),
         (None, False, "unknown", ("$SYS.REQ.USER.INFO",)),
     ],
 )

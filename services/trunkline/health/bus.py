@@ -18,7 +18,7 @@ from trunkline_events.times import parse_time
 
 from trunkline.health.check import Check
 from trunkline.health.circuits import circuit_checks
-from trunkline.health.durability import durability_checks
+from trunkline.health.durability import ACCOUNTS, durability_checks
 from trunkline.health.modes import mode_checks
 from trunkline.health.secrets import secret_checks
 
@@ -50,6 +50,7 @@ _MUST_BE = (
     *("max_msgs", "max_bytes", "max_age", "max_msgs_per_subject"),
 )
 _UNLIMITED = (None, 0, -1)
+_NO_JETSTREAM = f"start the server with `-js`, or look as a user who may ask it, such as the operator of {ACCOUNTS}"
 _LOOK_AGAIN = "a cluster may be electing a leader: look again in some seconds, then see the server's log"
 
 
@@ -91,7 +92,7 @@ async def _log(connection: Connection) -> list[Check]:
         await js.account_info()
     except (nats.errors.Error, nats.js.errors.Error, TimeoutError) as error:
         return [
-            Check("jetstream", "problem", f"it does not answer ({type(error).__name__})", "start the server with `-js`")
+            Check("jetstream", "problem", f"it does not answer ({type(error).__name__})", _NO_JETSTREAM)
         ]
     checks = [Check("jetstream", "ok", "on")]
     try:

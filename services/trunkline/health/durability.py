@@ -24,7 +24,7 @@ from trunkline.health.permissions import destructive_calls
 from trunkline.health.report import Report, User
 
 TEMPORARY = ("/tmp", "/var/tmp", "/dev/shm", "/private/tmp", "/private/var/tmp", "/var/folders")  # noqa: S108 - looked for
-ACCOUNTS = "deploy/accounts.conf"
+ACCOUNTS = "deploy/nats/accounts.conf"
 MANY = 3
 """Copies of which one may be lost."""
 

@@ -73,8 +73,8 @@ def is_here(connection: Connection) -> bool:
 async def reports(connection: Connection) -> list[Report]:
     """What each server that we can reach says of itself, by name; nothing where we may not ask.
 
-    A user asks where its account imports the report from the system account, as in deploy/accounts.conf. The embedded
-    server has no accounts but a user for this.
+    A user asks where its account imports the report from the system account, as in deploy/nats/accounts.conf. The
+    embedded server has no accounts but a user for this.
     """
     found = await _ask(connection)
     if found or not is_embedded(connection):
