@@ -37,6 +37,7 @@ class Attempting:
         self.failure: FailureClass | None = None
         self.ending: Ending | None = None
         self._kept_out: FailureClass | None = None
+        self._recorded = 0.0
         self._allowed_s = provider.timeout_s
         self._called = False
 
@@ -67,7 +68,7 @@ class Attempting:
     def trace(self, tracing: Tracing, span: Context) -> None:
         """Have its spans made, once it has run."""
         running = self._running
-        end = time.time()
+        end = self._recorded or time.time()
         over = end if running.over is None else span.start + running.over - running.started
         what = (span, min(over, end), end, self._provider, self._dispatch, self.failure or self._kept_out, self.ending)
         tracing.record(attempted, *what)
@@ -196,6 +197,7 @@ class Attempting:
             return None
         runtime.ledger.adopt(dispatch.thread, dispatch.books, dispatch.books_seq)
         decided = await end(runtime.shell, runtime.ledger, self._attempt(), ending, actor=runtime.name)
+        self._recorded = time.time()
         if decided is not None:
             self.ending = cast("Ending", decided.event)
         return decided

@@ -20,10 +20,12 @@ if TYPE_CHECKING:
 
 _BASE = "OTEL_EXPORTER_OTLP_"
 PROTOCOL = "http/protobuf"
+SAMPLER = "parentbased_always_on"
+MOST, BATCH = 2048, 512
 
 
 class Target(Struct, frozen=True, kw_only=True):
-    """Where one signal goes, and how. `certificate`: whose signature the collector needs; `client`: ours and its key."""
+    """Where one signal goes, and how. `certificate`: whose signature a collector needs; `client`: ours and its key."""
 
     url: str
     headers: dict[str, str]
@@ -39,10 +41,10 @@ class Otlp(Struct, frozen=True, kw_only=True):
     traces: Target | None
     metrics: Target | None
     resource: dict[str, str]
-    sampler: str = "parentbased_always_on"
+    sampler: str = SAMPLER
     argument: float = 1.0
-    most: int = 2048
-    batch: int = 512
+    most: int = MOST
+    batch: int = BATCH
     every_s: float = 5.0
     metrics_every_s: float = 60.0
 
@@ -57,7 +59,7 @@ def read(given: Mapping[str, str], endpoint: str | None = None) -> Otlp | None:
     traces, metrics = _target(given, "TRACES", endpoint), _target(given, "METRICS", endpoint)
     if traces is None and metrics is None:
         return None
-    name = given.get("OTEL_TRACES_SAMPLER", Otlp.sampler)
+    name = given.get("OTEL_TRACES_SAMPLER", SAMPLER)
     argument = _number(given, "OTEL_TRACES_SAMPLER_ARG", 1.0)
     try:
         sampler(name, argument)
@@ -68,7 +70,7 @@ def read(given: Mapping[str, str], endpoint: str | None = None) -> Otlp | None:
         ) from None
     if not 0 <= argument <= 1:
         raise BadSettings(f"OTEL_TRACES_SAMPLER_ARG = {argument:g} must be from 0 to 1")
-    most = max(1, int(_number(given, "OTEL_BSP_MAX_QUEUE_SIZE", Otlp.most)))
+    most = max(1, int(_number(given, "OTEL_BSP_MAX_QUEUE_SIZE", MOST)))
     return Otlp(
         traces=traces,
         metrics=metrics,
@@ -79,7 +81,7 @@ def read(given: Mapping[str, str], endpoint: str | None = None) -> Otlp | None:
         sampler=name,
         argument=argument,
         most=most,
-        batch=min(most, max(1, int(_number(given, "OTEL_BSP_MAX_EXPORT_BATCH_SIZE", Otlp.batch)))),
+        batch=min(most, max(1, int(_number(given, "OTEL_BSP_MAX_EXPORT_BATCH_SIZE", BATCH)))),
         every_s=max(0.01, _number(given, "OTEL_BSP_SCHEDULE_DELAY", 5_000) / 1000),
         metrics_every_s=max(0.1, _number(given, "OTEL_METRIC_EXPORT_INTERVAL", 60_000) / 1000),
     )

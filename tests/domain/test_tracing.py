@@ -1,0 +1,144 @@
+"""What is recorded: contexts, sampling, and how much may wait."""
+
+import pytest
+from trunkline.settings import BadSettings
+from trunkline.telemetry.config import read
+from trunkline_actors.adapters.noticing import UPSTREAM
+from trunkline_actors.spans import Context, http
+from trunkline_actors.tracing import ToUpstream, Tracing, sampler
+from trunkline_events.registry import Provider
+
+TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+ON = sampler("parentbased_always_on", 1.0)
+
+
+def test_a_span_has_its_callers_trace_and_is_its_child() -> None:
+    context, along = Tracing(ON).begin(f"00-{TRACE}-{PARENT}-01")
+    assert context is not None
+    assert (context.trace, context.parent) == (TRACE, PARENT)
+    assert along == f"00-{TRACE}-{context.span}-01"
+
+
+@pytest.mark.parametrize(
+    "given", [None, "", "junk", f"ff-{TRACE}-{PARENT}-01", f"00-{'0' * 32}-{PARENT}-01", f"00-{TRACE}-{'0' * 16}-01"]
+)
+def test_without_a_context_that_makes_sense_a_trace_begins(given: str | None) -> None:
+    context, _ = Tracing(ON).begin(given)
+    assert context is not None
+    assert context.parent == ""
+    assert context.trace != TRACE
+
+
+def test_a_caller_that_records_nothing_is_left_alone() -> None:
+    given = f"00-{TRACE}-{PARENT}-00"
+    assert Tracing(ON).begin(given) == (None, given)
+
+
+def test_what_is_not_recorded_here_is_not_recorded_further_on() -> None:
+    context, along = Tracing(sampler("always_off", 1.0)).begin(f"00-{TRACE}-{PARENT}-01")
+    assert (context, along) == (None, f"00-{TRACE}-{PARENT}-00")
+    context, along = Tracing(sampler("parentbased_always_off", 1.0)).begin(None)
+    assert context is None
+    assert along.endswith("-00")
+    assert Tracing(ON).begin(along) == (None, along)
+
+
+def test_a_share_of_traces_is_the_same_share_in_every_process() -> None:
+    one, other = (sampler("parentbased_traceidratio", 0.25) for _ in range(2))
+    traces = [f"{number * 0x9E3779B97F4A7C15 % 2**128:032x}" for number in range(1, 4001)]
+    chosen = [one(trace, None) for trace in traces]
+    assert chosen == [other(trace, None) for trace in traces]
+    assert 0.2 < sum(chosen) / len(chosen) < 0.3
+
+
+def test_more_than_may_wait_is_dropped_and_counted() -> None:
+    woken: list[None] = []
+    tracing = Tracing(ON, most=3, batch=2)
+    tracing.wake = lambda: woken.append(None)
+    for number in range(5):
+        tracing.record(http, Context(TRACE, PARENT, "", 0.0), 1.0, "GET", "/", "/", number)
+    assert (tracing.recorded, tracing.dropped, len(tracing.waiting), len(woken)) == (3, 2, 3, 1)
+
+
+@pytest.mark.parametrize(
+    ("setting", "local", "told"),
+    [("local", True, True), ("local", False, False), ("all", False, True), ("none", True, False)],
+)
+def test_only_our_own_providers_are_told_the_trace_unless_somebody_wants_that(
+    setting: ToUpstream, local: bool, told: bool
+) -> None:
+    token = UPSTREAM.set(None)
+    try:
+        Tracing(ON, to_upstream=setting).take_along(
+            Context(TRACE, PARENT, "", 0.0), Provider(id="p", kind="openai", local=local)
+        )
+        assert UPSTREAM.get() == (f"00-{TRACE}-{PARENT}-01" if told else None)
+    finally:
+        UPSTREAM.reset(token)
+
+
+def test_spans_within_one_have_ids_of_their_own() -> None:
+    context = Context(TRACE, PARENT, "", 0.0)
+    ids = {context.span, *(context.child(number) for number in range(1, 100))}
+    assert len(ids) == 100
+    assert all(len(one) == 16 for one in ids)
+
+
+# -- where it goes -----------------------------------------------------------------------------------------------------
+
+
+def test_nothing_goes_anywhere_unless_somebody_says_where() -> None:
+    assert read({}) is None
+    assert read({"OTEL_SERVICE_NAME": "x"}) is None
+    assert read({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4318", "OTEL_SDK_DISABLED": "true"}) is None
+    none = {"OTEL_TRACES_EXPORTER": "none", "OTEL_METRICS_EXPORTER": "none"}
+    assert read({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4318", **none}) is None
+
+
+def test_opentelemetrys_variables_mean_what_its_specification_says() -> None:
+    otlp = read(
+        {
+            "OTEL_EXPORTER_OTLP_ENDPOINT": "https://c:4318/",
+            "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": "http://m/measured",
+            "OTEL_EXPORTER_OTLP_HEADERS": "a=1, b=x%3Dy",
+            "OTEL_EXPORTER_OTLP_TRACES_HEADERS": "a=2",
+            "OTEL_EXPORTER_OTLP_TIMEOUT": "2500",
+            "OTEL_BSP_SCHEDULE_DELAY": "100",
+            "OTEL_BSP_MAX_QUEUE_SIZE": "10",
+            "OTEL_TRACES_SAMPLER": "traceidratio",
+            "OTEL_TRACES_SAMPLER_ARG": "0.5",
+            "OTEL_METRIC_EXPORT_INTERVAL": "1000",
+        }
+    )
+    assert otlp is not None
+    assert otlp.traces is not None
+    assert otlp.metrics is not None
+    assert (otlp.traces.url, otlp.metrics.url) == ("https://c:4318/v1/traces", "http://m/measured")
+    assert (otlp.traces.headers, otlp.metrics.headers) == ({"a": "2", "b": "x=y"}, {"a": "1", "b": "x=y"})
+    assert (otlp.traces.timeout_s, otlp.every_s, otlp.metrics_every_s) == (2.5, 0.1, 1.0)
+    assert (otlp.most, otlp.batch, otlp.sampler, otlp.argument) == (10, 10, "traceidratio", 0.5)
+
+
+def test_a_setting_of_ours_comes_before_the_variable() -> None:
+    otlp = read({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://theirs:4318"}, "http://ours:4318")
+    assert otlp is not None
+    assert otlp.traces is not None
+    assert otlp.traces.url == "http://ours:4318/v1/traces"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4318", "http://localhost:4318"),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc", "http/protobuf"),
+        ("OTEL_EXPORTER_OTLP_COMPRESSION", "zstd", "gzip"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "authorization", "key=value"),
+        ("OTEL_TRACES_SAMPLER", "jaeger_remote", "traceidratio"),
+        ("OTEL_TRACES_SAMPLER_ARG", "2", "from 0 to 1"),
+        ("OTEL_BSP_SCHEDULE_DELAY", "soon", "no number"),
+        ("OTEL_TRACES_EXPORTER", "zipkin", "otlp or none"),
+    ],
+)
+def test_what_can_not_be_meant_is_said_with_what_can(name: str, value: str, said: str) -> None:
+    with pytest.raises(BadSettings, match=said):
+        read({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4318", name: value})
