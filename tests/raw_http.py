@@ -81,7 +81,11 @@ async def raw(url: str, *, receive_buffer: int | None = None) -> AsyncIterator[R
     if receive_buffer:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
     sock.setblocking(False)
-    await asyncio.get_running_loop().sock_connect(sock, (at.hostname, at.port))
+    try:
+        await asyncio.get_running_loop().sock_connect(sock, (at.hostname, at.port))
+    except OSError:
+        sock.close()
+        raise
     reader, writer = await asyncio.open_connection(sock=sock, limit=1024 if receive_buffer else 2**20)
     try:
         yield Raw(reader, writer)
