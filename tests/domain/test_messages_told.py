@@ -73,6 +73,11 @@ def test_the_reason_to_stop_is_anthropics(finish: str, reason: str) -> None:
     assert message(content="hi", finish=finish)["stop_reason"] == reason
 
 
+def test_texts_in_parts_are_one_text() -> None:
+    parts = [{"type": "thinking", "thinking": [{}]}, {"type": "text", "text": "h"}, {"type": "text", "text": "i"}]
+    assert message(content=parts)["content"] == [{"type": "text", "text": "hi"}]
+
+
 def test_a_refusal_is_a_reason_to_stop() -> None:
     made = message(content=None, refusal="I won't.")
     assert (made["content"], made["stop_reason"]) == ([], "refusal")

@@ -72,7 +72,7 @@ class Messages:
             self._start(frame)
         if frame.usage is not None:
             self._spent = spent(frame.usage)
-        for choice in frame.choices[:1]:
+        for choice in (frame.choices or ())[:1]:
             if choice.delta is not None:
                 self._parts.feed(choice.delta)
             self._finish = choice.finish_reason or self._finish
@@ -161,8 +161,9 @@ def _event(name: str, data: bytes) -> bytes:
 
 
 def _head(frame: Frame) -> dict[str, Any]:
-    own = frame.id if frame.id.startswith("msg_") else f"msg_{frame.id.removeprefix('chatcmpl-')}"
-    return {"id": own, "type": "message", "role": "assistant", "model": frame.model}
+    known = frame.id or ""
+    own = known if known.startswith("msg_") else f"msg_{known.removeprefix('chatcmpl-')}"
+    return {"id": own, "type": "message", "role": "assistant", "model": frame.model or ""}
 
 
 def _block(part: Part, *, whole: bool) -> dict[str, Any]:

@@ -45,10 +45,16 @@ class Detail(Struct):
     index: int | None = None
 
 
+class Text(Struct):
+    """A part of content; some providers give texts in parts."""
+
+    text: str | None = None
+
+
 class Said(Struct):
     """A message, or what a chunk adds to one."""
 
-    content: str | None = None
+    content: str | list[Text] | None = None
     reasoning_content: str | None = None
     reasoning_details: list[Detail] | None = None
     refusal: str | None = None
@@ -83,10 +89,10 @@ class Counts(Struct):
 class Frame(Struct):
     """A chat completion, or a chunk of it."""
 
-    id: str = ""
-    created: float = 0
-    model: str = ""
-    choices: list[Choice] = []
+    id: str | None = None
+    created: float | None = None
+    model: str | None = None
+    choices: list[Choice] | None = None
     usage: Counts | None = None
 
 
@@ -147,6 +153,10 @@ class Part(Struct):
         )
 
 
+def _joined(content: list[Text] | None) -> str:
+    return "".join(part.text or "" for part in content or ())
+
+
 def is_object(text: str) -> bool:
     """Whether a text is a JSON object."""
     if not text.rstrip().endswith("}"):
@@ -191,8 +201,8 @@ class Parts:
             self._say("thinking", said.reasoning_content)
         for detail in said.reasoning_details or ():
             self._sign(detail)
-        if said.content:
-            self._say("text", said.content)
+        if content := said.content if isinstance(said.content, str) else _joined(said.content):
+            self._say("text", content)
         if said.refusal:
             self._say("refusal", said.refusal)
         for at, call in enumerate(said.tool_calls or ()):

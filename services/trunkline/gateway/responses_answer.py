@@ -60,7 +60,7 @@ class Responses:
         self._begin_with(frame)
         if frame.usage is not None:
             self._spent = spent(frame.usage)
-        for choice in frame.choices[:1]:
+        for choice in (frame.choices or ())[:1]:
             if choice.delta is not None:
                 self._parts.feed(choice.delta)
             self._finish = choice.finish_reason or self._finish
@@ -175,13 +175,13 @@ class Responses:
         self._tell("response.in_progress", {"response": begun})
 
     def _name(self, frame: Frame) -> None:
-        self._own = frame.id.removeprefix("chatcmpl-").removeprefix("resp_")
+        self._own = (frame.id or "").removeprefix("chatcmpl-").removeprefix("resp_")
         asked = self._asked
         effort = asked.reasoning.effort if asked.reasoning is not None else None
         self._head = {
             "id": f"resp_{self._own}",
             "object": "response",
-            "created_at": int(frame.created),
+            "created_at": int(frame.created or 0),
             "status": "in_progress",
             "background": False,
             "error": None,
