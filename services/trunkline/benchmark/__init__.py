@@ -8,7 +8,7 @@ import signal
 from collections.abc import Awaitable, Callable, Sequence
 
 from trunkline import lifecycle, telemetry
-from trunkline.benchmark import adapters, breakers, chats, failover, log, money, readmodels, routing
+from trunkline.benchmark import adapters, breakers, chats, failover, http, log, money, readmodels, recording, routing
 from trunkline.benchmark.table import Bench
 
 EVENTS = 1_000_000
@@ -19,10 +19,12 @@ PARTS: dict[str, Callable[[Bench, int], Awaitable[None]]] = {
     "breakers": lambda bench, _events: breakers.run(bench),
     "chats": lambda bench, _events: chats.run(bench),
     "failover": lambda bench, _events: failover.run(bench),
+    "http": lambda bench, _events: http.run(bench),
     "money": money.run,
     "log": log.run,
     "readmodels": readmodels.run,
     "routing": lambda bench, _events: routing.run(bench),
+    "telemetry": lambda bench, _events: recording.run(bench),
 }
 
 

@@ -1,7 +1,8 @@
 """An upstream in a process of its own that says the same to everyone, in each wire format, for a benchmark.
 
-`python -m trunkline.benchmark.canned CHUNKS PAUSE_S` prints its port and serves until its standard input is closed.
-Streams come event by event, `PAUSE_S` apart, as models generate them: each is a read of its own for whoever listens.
+`python -m trunkline.benchmark.canned CHUNKS PAUSE_S [FIRST_S]` prints its port and serves until its standard input is
+closed. Streams come after `FIRST_S`, event by event, `PAUSE_S` apart, as models generate them: each is a read of its
+own for whoever listens.
 """
 
 import asyncio
@@ -78,8 +79,8 @@ def _ollama(count: int) -> tuple[bytes, list[bytes]]:
 
 
 class _Server:
-    def __init__(self, count: int, pause: float) -> None:
-        self._pause = pause
+    def __init__(self, count: int, pause: float, first: float) -> None:
+        self._pause, self._first = pause, first
         # By what the path of a request holds.
         self._said = {
             "/chat/completions": _openai(count),
@@ -107,17 +108,19 @@ class _Server:
     async def _stream(self, writer: asyncio.StreamWriter, pieces: Sequence[bytes], *, ndjson: bool) -> None:
         kind = b"application/x-ndjson" if ndjson else b"text/event-stream"
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: " + kind + b"\r\ntransfer-encoding: chunked\r\n\r\n")
+        if self._first:
+            await asyncio.sleep(self._first)
         for piece in pieces:
             writer.write(b"%x\r\n%s\r\n" % (len(piece), piece))
             await asyncio.sleep(self._pause)
         writer.write(b"0\r\n\r\n")
 
 
-async def _main(count: int, pause: float) -> None:
-    server = await asyncio.start_server(_Server(count, pause).serve, "127.0.0.1", 0)
+async def _main(count: int, pause: float, first: float) -> None:
+    server = await asyncio.start_server(_Server(count, pause, first).serve, "127.0.0.1", 0)
     print(server.sockets[0].getsockname()[1], flush=True)  # noqa: T201
     await asyncio.to_thread(sys.stdin.read)
 
 
 if __name__ == "__main__":
-    asyncio.run(_main(int(sys.argv[1]), float(sys.argv[2])))
+    asyncio.run(_main(int(sys.argv[1]), float(sys.argv[2]), float(sys.argv[3]) if len(sys.argv) > 3 else 0.0))
