@@ -19,9 +19,9 @@ class EventDecoder:
     """
 
     def __init__(self) -> None:
-        self._rest = b""  # an unfinished line
+        self._rest = bytearray()  # an unfinished line
         self._data: list[bytes] = []  # the data lines of an unfinished event
-        self._size = 0
+        self._size = 0  # of its finished lines, whatever they hold
         self._after_cr = False
         self._started = False
 
@@ -30,13 +30,18 @@ class EventDecoder:
         if self._after_cr and data:
             data = data.removeprefix(b"\n")  # the other half of a \r\n cut in two
             self._after_cr = False
-        lines = (self._rest + data if self._rest else data).splitlines(keepends=True)
-        self._rest = b""
+        lines = data.splitlines(keepends=True)
+        rest = b""
         if lines and (last := lines[-1])[-1:] != b"\n":
             if last.endswith(b"\r"):
                 self._after_cr = True
             else:
-                self._rest = lines.pop()
+                rest = lines.pop()
+        if lines and self._rest:
+            lines[0] = bytes(self._rest + lines[0])
+            self._rest = bytearray()
+        if rest:
+            self._rest += rest  # which takes as long as the new part: a line may come in very many pieces
         if self._size + len(self._rest) > _EVENT_LIMIT:
             raise EventTooLarge
         return self._payloads(lines)
@@ -46,8 +51,8 @@ class EventDecoder:
 
         An unfinished line is dropped, for it may have been cut; only a bare `[DONE]` is as good as finished.
         """
-        lines = [b"\n"] if self._rest.replace(b" ", b"") != b"data:[DONE]" else [self._rest, b"\n"]
-        self._rest = b""
+        rest, self._rest = bytes(self._rest), bytearray()
+        lines = [b"\n"] if rest.replace(b" ", b"") != b"data:[DONE]" else [rest, b"\n"]
         return self._payloads(lines)
 
     def _payloads(self, lines: list[bytes]) -> list[bytes]:
@@ -56,15 +61,16 @@ class EventDecoder:
             if not self._started:
                 self._started = True
                 line = line.removeprefix(_BOM)
-            if line.startswith(b"data:"):
-                value = line[5:].rstrip(b"\r\n")
-                self._data.append(value.removeprefix(b" "))
-                self._size += len(value)
-                if self._size > _EVENT_LIMIT:
-                    raise EventTooLarge
-            elif line in (b"\n", b"\r\n", b"\r") and self._data:
-                if payload := self._data[0] if len(self._data) == 1 else b"\n".join(self._data):
-                    payloads.append(payload)
-                self._data.clear()
+            if line in (b"\n", b"\r\n", b"\r"):
                 self._size = 0
+                if self._data:
+                    if payload := self._data[0] if len(self._data) == 1 else b"\n".join(self._data):
+                        payloads.append(payload)
+                    self._data.clear()
+                continue
+            self._size += len(line)
+            if self._size > _EVENT_LIMIT:
+                raise EventTooLarge
+            if line.startswith(b"data:"):
+                self._data.append(line[5:].rstrip(b"\r\n").removeprefix(b" "))
         return payloads
