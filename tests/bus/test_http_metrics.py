@@ -140,12 +140,11 @@ async def test_one_process_can_be_asked_for_itself_alone(
 
 
 async def test_what_runs_is_in_flight(gw: Gateway, http: aiohttp.ClientSession) -> None:
-    stream = gw.chat.stream("slow", "x")
-    await anext(stream)
-    samples = await scrape(http)
+    async with gw.chat.stream("slow", "x") as stream:
+        await anext(aiter(stream))
+        samples = await scrape(http)
     assert total(samples, "trunkline_requests_in_flight") == 1
     assert total(samples, "trunkline_calls_in_flight", trunkline_model="slow") == 1
-    await stream.aclose()
 
 
 async def test_the_same_goes_to_a_collector(host: Host, gw: Gateway, http: aiohttp.ClientSession) -> None:
