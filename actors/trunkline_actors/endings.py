@@ -13,6 +13,7 @@ from trunkline_events.usage import Usage
 from trunkline_projections.threads import books_of
 
 from trunkline_actors import money, pricing
+from trunkline_actors.told import bounded, charge_told, finish_told, usage_told
 
 
 class Attempt(Struct, frozen=True, kw_only=True):
@@ -67,6 +68,7 @@ UPSTREAM = "upstream"
 class Metering(Struct, frozen=True, kw_only=True):
     """What an attempt used. `usage` None: the provider sent none, so `bound` is settled, up to the reservation.
 
+    `usage`, `charged_nanos` and `finish` are as an adapter gave them: what makes no sense counts as not told.
     `charged_nanos` is what the provider says it charged: taken where our rate is of a price list or a guess, since that
     provider's prices vary, and not where somebody set the price here.
     """
@@ -93,12 +95,16 @@ def cost_of(ending: EndingEvent) -> int:
 
 def metered(attempt: Attempt, metering: Metering) -> Ending:
     """The attempt is settled at what it used."""
-    usage = metering.usage or metering.bound
-    cost, version = pricing.cost_of(metering.rate, usage), metering.rate.version
-    if metering.usage is None:
-        cost = min(cost, attempt.reserve_nanos)
-    elif metering.charged_nanos is not None and not pricing.is_in_log(metering.rate):
-        cost, version = metering.charged_nanos, UPSTREAM
+    told, version = usage_told(metering.usage), metering.rate.version
+    priced = None if told is None else charge_told(pricing.cost_of(metering.rate, told))
+    if told is None or priced is None:
+        usage, estimated = bounded(metering.bound), True
+        cost = min(pricing.cost_of(metering.rate, usage), attempt.reserve_nanos)
+    else:
+        usage, cost, estimated = told, priced, False
+        charged = charge_told(metering.charged_nanos)
+        if charged is not None and not pricing.is_in_log(metering.rate):
+            cost, version = charged, UPSTREAM
     kind = Aborted if metering.aborted else UsageRecorded
 
     def decide(books: Books, now: float) -> Event | None:
@@ -110,9 +116,9 @@ def metered(attempt: Attempt, metering: Metering) -> Ending:
             price_version=version,
             latency_ms=metering.latency_ms,
             ttft_ms=metering.ttft_ms,
-            finish=metering.finish,
+            finish=finish_told(metering.finish),
             partial=metering.partial,
-            estimated=metering.usage is None,
+            estimated=estimated,
             **money.fields(after),
         )
 

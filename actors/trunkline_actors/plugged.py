@@ -218,7 +218,7 @@ class Plugged:
             async with aclosing(_generator(self._usable().stream(call))) as source:
                 async for item in source:
                     # `type` and not `isinstance`: this is asked of every chunk.
-                    if type(item) is Chunk and type(item.data) is bytes and type(item.text_bytes) is int:
+                    if type(item) is Chunk and _is_sound(item):
                         yield item
                     elif isinstance(item, End) and _counts(item.usage, item.finish):
                         end = item
@@ -299,6 +299,10 @@ async def _awaited(given: Any) -> None:
     """A hook may be a coroutine or a plain function."""
     if inspect.isawaitable(given):
         await given
+
+
+def _is_sound(chunk: Chunk) -> bool:
+    return type(chunk.data) is bytes and type(chunk.text_bytes) is int and chunk.text_bytes >= 0
 
 
 def _counts(usage: object, finish: object) -> bool:
