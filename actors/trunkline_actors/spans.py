@@ -3,11 +3,12 @@
 No prompt, no answer, no key and no words of an upstream: ids, names, counts, codes and times.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from trunkline_events.failure import FailureClass
 from trunkline_events.registry import Provider
+from trunkline_events.subjects import NO_THREAD
 from trunkline_events.thread import Asked, AttemptFailed, Ending, Metered, RouteDecided
 
 from trunkline_actors import semconv
@@ -40,8 +41,15 @@ class Context(NamedTuple):
 _STEP = 0x9E3779B97F4A7C15  # 2**64 over the golden ratio: odd, so that no two numbers make the same
 
 
+Common = tuple[tuple[str, str | int | bool], ...]
+Own = list[tuple[str, Value]]
+
+
 class Span(NamedTuple):
-    """One span. Times are Unix times in seconds; `failed`: its status is an error, else it has none."""
+    """One span. Times are Unix times in seconds; `failed`: its status is an error, else it has none.
+
+    `common` are attributes that many spans have alike, whose encoding is kept: the values of a name are of one type.
+    """
 
     trace: str
     span: str
@@ -50,26 +58,27 @@ class Span(NamedTuple):
     kind: int
     start: float
     end: float
-    attributes: Mapping[str, Value]
+    common: Common
+    attributes: Own
     failed: bool = False
 
 
 def http(context: Context, end: float, method: str, path: str, route: str | None, status: int) -> Iterator[Span]:
     """A request that an edge answered; status 0: its client went away before it was."""
-    attributes: dict[str, Value] = {
-        semconv.HTTP_METHOD: method,
-        semconv.URL_PATH: path[:500],
-        semconv.URL_SCHEME: "http",
-    }
-    if route is not None:
-        attributes[semconv.HTTP_ROUTE] = route
-    if status:
-        attributes[semconv.HTTP_STATUS] = status
-    if status >= 400 or not status:
-        attributes[semconv.ERROR_TYPE] = str(status) if status else "disconnected"
-    name = f"{method} {route}" if route else method
+    common: Common = (
+        (semconv.HTTP_METHOD, method),
+        (semconv.URL_SCHEME, "http"),
+        (semconv.HTTP_ROUTE, route or ""),
+        (semconv.HTTP_STATUS, status),
+    )
+    if not status:
+        common = (*common[:3], (semconv.ERROR_TYPE, "disconnected"))
+    elif status >= 400:
+        common = (*common, (semconv.ERROR_TYPE, str(status)))
+    said: Own = [] if path == route else [(semconv.URL_PATH, path[:500])]
     trace, span, parent, start = context
-    yield Span(trace, span, parent, name, SERVER, start, end, attributes, failed=status >= 500)
+    name = f"{method} {route}" if route else method
+    yield Span(trace, span, parent, name, SERVER, start, end, common, said, status >= 500)
 
 
 def routed(
@@ -83,35 +92,33 @@ def routed(
 ) -> Iterator[Span]:
     """A request at a router from its arrival to its end, and in it each decision until the log had it."""
     trace, span, parent, start = context
-    attributes: dict[str, Value] = {
-        semconv.OPERATION: asked.operation,
-        semconv.PROVIDER: "trunkline",
-        semconv.REQUEST_MODEL: asked.model,
-        semconv.REQUEST_STREAM: asked.stream,
-        semconv.REQUEST_ID: request_id,
-        semconv.ATTEMPTS: len(decisions),
-    }
-    if thread != "-":
-        attributes[semconv.CONVERSATION] = thread
+    common: Common = (
+        (semconv.OPERATION, asked.operation),
+        (semconv.PROVIDER, "trunkline"),
+        (semconv.REQUEST_MODEL, asked.model),
+        (semconv.REQUEST_STREAM, asked.stream),
+        (semconv.ATTEMPTS, len(decisions)),
+    )
     if decisions:
-        attributes[semconv.RESPONSE_MODEL] = decisions[-1][0].model
+        common = (*common, (semconv.RESPONSE_MODEL, decisions[-1][0].model))
     if code:
-        attributes[semconv.ERROR_TYPE] = code
-    yield Span(trace, span, parent, f"route {asked.operation}", SERVER, start, end, attributes, failed=bool(code))
+        common = (*common, (semconv.ERROR_TYPE, code))
+    own: Own = [(semconv.REQUEST_ID, request_id)]
+    if thread != NO_THREAD:
+        own.append((semconv.CONVERSATION, thread))
+    yield Span(trace, span, parent, f"route {asked.operation}", SERVER, start, end, common, own, bool(code))
     for event, sequence, stored in decisions:
-        chosen: dict[str, Value] = {
-            semconv.ATTEMPT: event.attempt,
-            semconv.MODEL: event.model,
-            semconv.INSTANCE: event.provider,
-            semconv.CANDIDATES: len(event.candidates),
-            semconv.LEFT_OUT: sum(event.left_out.values()),
-            semconv.POLICY_VERSION: event.policy_version,
-            semconv.RESERVED: event.reserve_nanos / 1e9,
-            semconv.LOG_SEQUENCE: sequence,
-        }
-        yield Span(
-            trace, context.child(event.attempt), span, f"decide {event.model}", INTERNAL, event.now, stored, chosen
+        common = (
+            (semconv.ATTEMPT, event.attempt),
+            (semconv.MODEL, event.model),
+            (semconv.INSTANCE, event.provider),
+            (semconv.CANDIDATES, len(event.candidates)),
+            (semconv.LEFT_OUT, sum(event.left_out.values())),
+            (semconv.POLICY_VERSION, event.policy_version),
         )
+        own = [(semconv.LOG_SEQUENCE, sequence)]
+        name = f"decide {event.model}"
+        yield Span(trace, context.child(event.attempt), span, name, INTERNAL, event.now, stored, common, own)
 
 
 def attempted(
@@ -126,46 +133,43 @@ def attempted(
     """An attempt at a provider up to the end of its upstream call, and from then on what settling it took."""
     trace, span, parent, start = context
     operation = dispatch.operation
-    attributes: dict[str, Value] = {
-        semconv.OPERATION: operation,
-        semconv.PROVIDER: semconv.provider_name(provider.kind),
-        semconv.REQUEST_MODEL: dispatch.upstream,
-        semconv.REQUEST_STREAM: dispatch.stream,
-        semconv.MODEL: dispatch.model,
-        semconv.INSTANCE: provider.id,
-        semconv.REQUEST_ID: dispatch.request_id,
-        semconv.ATTEMPT: dispatch.attempt,
-        semconv.ATTEMPT_ID: dispatch.attempt_id,
-    }
+    common: Common = (
+        (semconv.OPERATION, operation),
+        (semconv.PROVIDER, semconv.provider_name(provider.kind)),
+        (semconv.REQUEST_MODEL, dispatch.upstream),
+        (semconv.REQUEST_STREAM, dispatch.stream),
+        (semconv.MODEL, dispatch.model),
+        (semconv.INSTANCE, provider.id),
+        (semconv.ATTEMPT, dispatch.attempt),
+    )
+    own: Own = [(semconv.REQUEST_ID, dispatch.request_id)]
     if dispatch.max_tokens is not None:
-        attributes[semconv.REQUEST_MAX_TOKENS] = dispatch.max_tokens
+        own.append((semconv.REQUEST_MAX_TOKENS, dispatch.max_tokens))
     if isinstance(ending, Metered):
-        attributes |= _metered(ending, stream=dispatch.stream)
+        _metered(own, ending, stream=dispatch.stream)
     if failure is not None:
-        attributes[semconv.ERROR_TYPE] = failure.value
+        common = (*common, (semconv.ERROR_TYPE, failure.value))
         if isinstance(ending, AttemptFailed) and ending.status is not None:
-            attributes[semconv.HTTP_STATUS] = ending.status
+            common = (*common, (semconv.HTTP_STATUS, ending.status))
     name = f"{operation} {dispatch.upstream}"
-    yield Span(trace, span, parent, name, CLIENT, start, over, attributes, failed=failure is not None)
-    settled: dict[str, Value] = {semconv.ATTEMPT: dispatch.attempt}
-    if isinstance(ending, Metered):
-        settled[semconv.COST] = ending.cost_nanos / 1e9
-        settled[semconv.PARTIAL] = ending.partial
-    yield Span(trace, context.child(1), span, "settle", INTERNAL, over, end, settled, failed=ending is None)
+    yield Span(trace, span, parent, name, CLIENT, start, over, common, own, failure is not None)
+    settled: Common = ((semconv.ATTEMPT, dispatch.attempt),)
+    yield Span(trace, context.child(1), span, "settle", INTERNAL, over, end, settled, [], ending is None)
 
 
-def _metered(ending: Metered, *, stream: bool) -> dict[str, Value]:
+def _metered(own: Own, ending: Metered, *, stream: bool) -> None:
     usage = ending.usage
-    said: dict[str, Value] = {
-        semconv.INPUT_TOKENS: usage.input_tokens,
-        semconv.OUTPUT_TOKENS: usage.output_tokens,
-        semconv.FINISH_REASONS: [ending.finish],
-        semconv.COST: ending.cost_nanos / 1e9,
-    }
+    own += (
+        (semconv.INPUT_TOKENS, usage.input_tokens),
+        (semconv.OUTPUT_TOKENS, usage.output_tokens),
+        (semconv.FINISH_REASONS, [ending.finish]),
+        (semconv.COST, ending.cost_nanos / 1e9),
+    )
     if usage.cached_input_tokens:
-        said[semconv.CACHE_READ_TOKENS] = usage.cached_input_tokens
+        own.append((semconv.CACHE_READ_TOKENS, usage.cached_input_tokens))
     if usage.reasoning_tokens:
-        said[semconv.REASONING_TOKENS] = usage.reasoning_tokens
+        own.append((semconv.REASONING_TOKENS, usage.reasoning_tokens))
+    if ending.partial:
+        own.append((semconv.PARTIAL, True))
     if stream and ending.ttft_ms is not None:
-        said[semconv.TIME_TO_FIRST_CHUNK] = ending.ttft_ms / 1000
-    return said
+        own.append((semconv.TIME_TO_FIRST_CHUNK, ending.ttft_ms / 1000))

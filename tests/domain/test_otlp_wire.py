@@ -26,7 +26,8 @@ SPANS = st.builds(
     kind=st.integers(1, 3),
     start=st.floats(1e9, 2e9),
     end=st.floats(1e9, 2e9),
-    attributes=st.dictionaries(TEXT, VALUES, max_size=5),
+    common=st.dictionaries(TEXT, TEXT, max_size=5).map(lambda said: tuple(said.items())),
+    attributes=st.dictionaries(TEXT, VALUES, max_size=5).map(lambda said: list(said.items())),
     failed=st.booleans(),
 )
 
@@ -40,9 +41,10 @@ def test_whatever_a_span_says_arrives(spans: list[Span], resource: dict[str, Any
         assert (one.trace, one.span, one.parent, one.name, one.kind, one.failed) == (
             *(sent.trace, sent.span, sent.parent, sent.name, sent.kind, sent.failed),
         )
-        assert one.attributes == sent.attributes
+        said = {**dict(sent.common), **dict(sent.attributes)}
+        assert one.attributes == said
         assert {key: type(value) for key, value in one.attributes.items()} == {
-            key: type(value) for key, value in sent.attributes.items()
+            key: type(value) for key, value in said.items()
         }
         assert one.start == int(sent.start * 1e9)
         assert one.end >= one.start

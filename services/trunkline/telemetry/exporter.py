@@ -28,7 +28,7 @@ from trunkline.telemetry.wire import metrics_request, spans_request
 
 log = structlog.get_logger()
 
-AT_ONCE = 16
+AT_ONCE = 32
 """Records made into spans before somebody else gets the interpreter."""
 LAST_WORDS_S = 2.0
 """Seconds that the end of a process waits for a collector, at most."""
