@@ -8,7 +8,7 @@ from typing import Literal
 
 import pytest
 from ollama_kit import SIZE, FakeOllama
-from trunkline_actors.adapters import Call
+from trunkline_actors.adapters import Call, ollama
 from trunkline_actors.adapters.factory import build, kind_of
 from trunkline_actors.adapters.kinds import Settings
 from trunkline_actors.adapters.ollama import Ollama
@@ -68,6 +68,52 @@ async def test_leaving_a_pull_ends_it(way: Way) -> None:
         await pull.aclose()
         async with asyncio.timeout(5):
             await server.left.acquire()
+
+
+@both_ways
+@pytest.mark.parametrize("said", [b"\n", b"{}\n"])
+async def test_a_pull_that_says_nothing_for_long_ends(way: Way, said: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def nothing() -> AsyncIterator[bytes]:
+        while True:
+            yield said
+            await asyncio.sleep(0.01)
+
+    monkeypatch.setattr(ollama, "SILENCE_SECONDS", 0.2)
+    reply = Reply(headers={"content-type": "application/x-ndjson"}, pieces=nothing())
+    async with Upstream(reply).serving() as upstream, calling(upstream.url, way) as adapter:
+        with pytest.raises(UpstreamError) as caught:
+            async for _ in adapter.pull("m"):
+                pass
+    assert caught.value.failure.kind is FailureClass.TIMEOUT
+
+
+@pytest.mark.parametrize("local", [True, False])
+@both_ways
+@pytest.mark.parametrize("host", ["[::1", "a" * 70, "a..b", "h:port"])
+async def test_a_host_that_is_none_is_a_typed_failure(host: str, way: Way, local: bool) -> None:
+    async with calling(f"http://{host}/v1", way, local=local) as adapter:
+        with pytest.raises(UpstreamError):
+            await adapter.complete(HI)
+
+
+@both_ways
+async def test_a_private_address_is_not_even_connected_to(way: Way) -> None:
+    met = 0
+
+    async def meet(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal met
+        met += 1
+        writer.close()
+
+    async with await asyncio.start_server(meet, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        async with calling(f"http://localhost:{port}", way, local=False) as adapter:
+            with pytest.raises(UpstreamError, match="--local"):
+                await adapter.complete(HI)
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        await reader.read()
+        writer.close()
+    assert met == 1
 
 
 @both_ways

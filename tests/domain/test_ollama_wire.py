@@ -277,6 +277,21 @@ def test_progress_is_of_all_files_together_and_never_goes_back() -> None:
     assert reader.finish()[0].status == "success"
 
 
+def test_a_line_may_come_in_very_many_pieces_and_not_be_without_end() -> None:
+    """Copied anew with each piece it would be a terabyte, and this would never end."""
+    text = b" " * 15_000_000
+    for reader in (PullReader(), StreamReader(WHO, include_usage=False)):
+        for start in range(0, len(text), 100):
+            assert not list(reader.feed(text[start : start + 100]))
+        with pytest.raises(UpstreamError, match="a line of more than"):
+            reader.feed(b" " * 2_000_000)
+
+
+def test_a_pull_is_not_of_files_without_end() -> None:
+    with pytest.raises(UpstreamError, match="files of one model"):
+        PullReader().feed(b"".join(b'{"digest":"%d","total":1}\n' % number for number in range(1001)))
+
+
 def test_a_pull_that_fails_says_why() -> None:
     with pytest.raises(UpstreamError, match="file does not exist"):
         PullReader().feed(b'{"error":"pull model manifest: file does not exist"}\n')

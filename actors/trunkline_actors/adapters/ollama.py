@@ -24,7 +24,7 @@ _encode = msgspec.json.encode
 PULL_SECONDS = 7 * 86_400.0
 """The longest that a pull may take."""
 SILENCE_SECONDS = 1_800.0
-"""The longest that a pull may be silent: while it verifies a large file it says nothing."""
+"""The longest that a pull may be silent, or say nothing that can be read: while it verifies a large file it does."""
 ADDRESS = "http://127.0.0.1:11434"
 
 
@@ -112,14 +112,22 @@ class Ollama:
 
     async def pull(self, model: str) -> AsyncGenerator[PullProgress, None]:
         """Fetch a model's files. Raises UpstreamError; closing the iterator ends the pull."""
-        deadline = asyncio.get_running_loop().time() + PULL_SECONDS
+        loop = asyncio.get_running_loop()
+        heard = loop.time()
+        deadline = heard + PULL_SECONDS
         reader = ollama_models.PullReader(self._secrets)
         if self._patient is None:
             self._patient = await self._make(SILENCE_SECONDS)
         async with self._patient.opened("/api/pull", _encode({"model": model, "stream": True}), deadline) as source:
             async for data in source:
-                for progress in reader.feed(data):
+                told = reader.feed(data)
+                for progress in told:
                     yield progress
+                if any(progress.status for progress in told):
+                    heard = loop.time()
+                elif loop.time() - heard > SILENCE_SECONDS:
+                    message = "upstream said nothing of the pull for too long; pull the model again, what came is kept"
+                    raise faults.upstream_error(FailureClass.TIMEOUT, message, 200)
             for progress in reader.finish():
                 yield progress
 
@@ -143,7 +151,11 @@ class Ollama:
     async def _make(self, timeout: float) -> Transport:
         settings = self._settings
         if settings.transport == "sdk":
-            return await asyncio.to_thread(self._make_package, timeout)
+            try:
+                return await asyncio.to_thread(self._make_package, timeout)
+            except Exception as error:  # an address that is none; its text may hold a secret
+                message = f"upstream call failed ({type(error).__name__}); look at the provider's base_url"
+                raise faults.upstream_error(FailureClass.INTERNAL, message) from error
         return RawHttp(
             self._url,
             headers=self._headers,

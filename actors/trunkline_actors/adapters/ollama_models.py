@@ -7,11 +7,14 @@ from msgspec import Struct, structs
 from trunkline_events.failure import FailureClass, UpstreamError
 
 from trunkline_actors.adapters.faults import upstream_error
+from trunkline_actors.adapters.json_lines import LineCutter
 from trunkline_actors.adapters.management import PullProgress
 from trunkline_actors.adapters.ollama_wire import failure_of
 from trunkline_actors.managed import Described, LocalModel
 
 _MALFORMED = (ValueError, RecursionError)
+_MOST_FILES = 1_000
+"""A model is of a dozen files or so."""
 _FEATURES = {"tools": "tools", "vision": "vision", "thinking": "thinking", "embedding": "embeddings"}
 
 
@@ -87,17 +90,16 @@ class PullReader:
     def __init__(self, secrets: tuple[str, ...] = ()) -> None:
         self.done = False
         self._secrets = secrets
-        self._rest = b""
+        self._lines = LineCutter()
         self._files: dict[str, tuple[int, int]] = {}
 
     def feed(self, data: bytes) -> list[PullProgress]:
         """The progress these bytes tell of. Raises UpstreamError where it is an error, or nothing that can be read."""
-        *lines, self._rest = (self._rest + data).split(b"\n")
-        return [self._read(line) for line in lines if line.strip()]
+        return [self._read(line) for line in self._lines.feed(data) if line.strip()]
 
     def finish(self) -> list[PullProgress]:
         """What is left, now that the bytes have ended. Raises UpstreamError where that was no end."""
-        rest, self._rest = self._rest, b""
+        rest = self._lines.finish()
         left = [self._read(rest)] if rest.strip() else []
         if not self.done:
             raise upstream_error(FailureClass.CONNECTION, "upstream broke the pull off: it never said success", 200)
@@ -116,6 +118,9 @@ class PullReader:
         if said.digest and said.total is not None:
             before = self._files.get(said.digest, (0, 0))[1]
             self._files[said.digest] = (said.total, max(said.completed or 0, before))
+            if len(self._files) > _MOST_FILES:
+                message = f"upstream named more than {_MOST_FILES} files of one model"
+                raise upstream_error(FailureClass.INTERNAL, message, 200)
         if said.status == "success":
             self.done = True
             self._files = {name: (total, total) for name, (total, _) in self._files.items()}

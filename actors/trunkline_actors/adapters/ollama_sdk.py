@@ -14,14 +14,17 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, M
 from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from typing import Any
 
+import httpcore
 import httpx
 import msgspec
 import ollama
 from trunkline_events.failure import Failure, FailureClass, UpstreamError
 
 from trunkline_actors.adapters import faults
+from trunkline_actors.adapters.guarded import Guarded
+from trunkline_actors.adapters.json_lines import LineCutter
 from trunkline_actors.adapters.ollama_wire import failure_of
-from trunkline_actors.adapters.outbound import REFUSED, AddressRefused, is_public
+from trunkline_actors.adapters.outbound import REFUSED, AddressRefused
 
 _CONNECT_S = 5.0
 _DRAIN_S = 0.1
@@ -36,10 +39,11 @@ class PackageTransport:
         self, base_url: str, *, headers: Mapping[str, str], timeout: float, local: bool, secrets: tuple[str, ...]
     ) -> None:
         self._secrets = secrets
+        self._timeout = timeout
         self._closed = False
         self._client = ollama.AsyncClient(
             base_url,
-            headers=dict(headers),
+            headers={"Accept-Encoding": "identity", **headers},
             timeout=httpx.Timeout(timeout, connect=min(timeout, _CONNECT_S)),
             follow_redirects=False,
             transport=_Connections(guarded=not local),
@@ -68,9 +72,11 @@ class PackageTransport:
                         pass
 
     async def _lines(self, parts: Any, deadline: float) -> AsyncGenerator[bytes, None]:
+        loop = asyncio.get_running_loop()
         while True:
             with self._translated():
-                async with asyncio.timeout_at(deadline):
+                # For each part, since empty lines end each single wait on the network and make none.
+                async with asyncio.timeout_at(min(deadline, loop.time() + self._timeout)):
                     part = await anext(parts, None)
             if part is None:
                 return
@@ -128,19 +134,16 @@ class _Connections(httpx.AsyncHTTPTransport):
 
     def __init__(self, *, guarded: bool) -> None:
         super().__init__(limits=httpx.Limits(max_connections=None, max_keepalive_connections=100))
-        self._guarded = guarded
+        if guarded:
+            network: Any = Guarded(httpcore.AnyIOBackend(), httpcore.ConnectError)
+            self._pool._network_backend = network  # noqa: SLF001 - there is no other way in
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         fresh = False
 
-        async def trace(event: str, info: Mapping[str, Any]) -> None:
+        async def trace(event: str, _info: Mapping[str, Any]) -> None:
             nonlocal fresh
-            if event == "connection.connect_tcp.complete":
-                fresh = True
-                address = info["return_value"].get_extra_info("server_addr")
-                if self._guarded and not is_public(address[0]):
-                    await info["return_value"].aclose()
-                    raise AddressRefused
+            fresh = fresh or event == "connection.connect_tcp.started"
 
         request.extensions["trace"] = trace
         try:
@@ -167,15 +170,12 @@ class _Lines(httpx.AsyncByteStream):
         self._stream = stream
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        rest: list[bytes] = []
+        cutter = LineCutter()
         async for piece in self._stream:
-            *lines, last = piece.split(b"\n")
+            lines = [line for line in cutter.feed(piece) if line.strip()]
             if lines:
-                lines[0] = b"".join([*rest, lines[0]])
-                rest = []
-                yield b"".join(_escaped(line) + b"\n" for line in lines if line.strip())
-            rest.append(last)
-        if left := b"".join(rest).strip():
+                yield b"".join(_escaped(line) + b"\n" for line in lines)
+        if left := cutter.finish().strip():
             yield _escaped(left)
 
     async def aclose(self) -> None:

@@ -12,9 +12,9 @@ from trunkline_events.usage import Usage
 
 from trunkline_actors.adapters import Answer, Chunk, End
 from trunkline_actors.adapters.faults import classify, read_fault, retry_after, safe, upstream_error
+from trunkline_actors.adapters.json_lines import LineCutter
 from trunkline_actors.adapters.thinking import ThinkSplitter
 
-_LINE_LIMIT = 16 * 1024 * 1024
 _MALFORMED = (ValueError, RecursionError)
 _encode = msgspec.json.encode
 
@@ -154,8 +154,7 @@ class StreamReader:
         self._identity = identity
         self._include_usage = include_usage
         self._secrets = secrets
-        self._rest: list[bytes] = []
-        self._size = 0
+        self._lines = LineCutter()
         self._splitter: ThinkSplitter | None = ThinkSplitter()
         self._calls = 0
         self._any = False
@@ -166,20 +165,11 @@ class StreamReader:
 
     def feed(self, data: bytes) -> Iterator[Chunk]:
         """The chunks these bytes complete. Raises UpstreamError at an error or a malformed line, in its turn."""
-        *lines, rest = data.split(b"\n")
-        if lines:
-            lines[0] = b"".join([*self._rest, lines[0]])
-            self._rest, self._size = [], 0
-        self._rest.append(rest)
-        self._size += len(rest)
-        if self._size > _LINE_LIMIT:
-            message = f"upstream sent a line of more than {_LINE_LIMIT} bytes"
-            raise upstream_error(FailureClass.INTERNAL, message, 200)
-        return self._read(lines)
+        return self._read(self._lines.feed(data))
 
     def finish(self) -> Iterator[Chunk]:
         """The chunks left when the bytes ended without a last line feed."""
-        rest, self._rest = b"".join(self._rest), []
+        rest = self._lines.finish()
         try:
             whole = bool(rest.strip()) and _decode_part(rest) is not None
         except _MALFORMED:

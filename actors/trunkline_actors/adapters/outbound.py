@@ -10,7 +10,10 @@ from trunkline_events.failure import Failure, FailureClass
 
 # Not for the public, though Python (of some versions) takes them for global ones; the first is what every machine on
 # Azure can ask for credentials, and Oracle's is in the second.
-_SPECIAL = tuple(ip_network(text) for text in ("168.63.129.16/32", "192.0.0.0/24", "64:ff9b:1::/48", "3fff::/20"))
+_SPECIAL = tuple(
+    ip_network(text)
+    for text in ("168.63.129.16/32", "192.0.0.0/24", "64:ff9b:1::/48", "3fff::/20", "5f00::/16", "fec0::/10")
+)
 # Translated to IPv4 on the way: the last 32 bits are where a request ends up.
 _NAT64 = IPv6Network("64:ff9b::/96")
 

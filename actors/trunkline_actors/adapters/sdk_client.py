@@ -1,8 +1,7 @@
 """The HTTP client beneath the SDK, kept as a gateway needs it. Imported when the first call is made, in a thread."""
 
-import asyncio
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any
 from urllib.request import getproxies, proxy_bypass
@@ -10,6 +9,7 @@ from urllib.request import getproxies, proxy_bypass
 import httpcore2
 import httpx2
 
+from trunkline_actors.adapters.guarded import Guarded
 from trunkline_actors.adapters.noticing import UPSTREAM, noticed
 from trunkline_actors.adapters.outbound import AddressRefused, is_public
 
@@ -30,7 +30,8 @@ def http_client(base_url: str, timeout: float, local: bool) -> httpx2.AsyncClien
     if not proxied:
         transport = httpx2.AsyncHTTPTransport(limits=pool)
         if not local:
-            transport._pool._network_backend = _Guarded()  # noqa: SLF001 - there is no other way in
+            network: Any = Guarded(httpcore2.AnyIOBackend(), httpcore2.ConnectError)
+            transport._pool._network_backend = network  # noqa: SLF001 - there is no other way in
     elif not local and _is_private_number(url.host):
         raise AddressRefused  # what a name stands for is the proxy's to know
     return httpx2.AsyncClient(
@@ -42,38 +43,6 @@ def http_client(base_url: str, timeout: float, local: bool) -> httpx2.AsyncClien
         follow_redirects=False,  # a redirect would carry the prompt to a host nobody configured
         event_hooks={"request": [_note_new_connections], "response": [_tell_of_headers]},
     )
-
-
-class _Guarded(httpcore2.AnyIOBackend):
-    """Looks a name up once, and connects to what was found only where that is public."""
-
-    async def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[Any] | None = None,
-    ) -> httpcore2.AsyncNetworkStream:
-        allowed = [address for address in await _addresses(host, port) if is_public(address)]
-        if not allowed:
-            raise AddressRefused
-        failed: Exception | None = None
-        for address in allowed:
-            try:
-                return await super().connect_tcp(address, port, timeout, local_address, socket_options)
-            except httpcore2.ConnectError as error:
-                failed = error
-        assert failed is not None
-        raise failed
-
-
-async def _addresses(host: str, port: int) -> list[str]:
-    try:
-        infos = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except OSError as error:
-        raise httpcore2.ConnectError(str(error)) from error
-    return list(dict.fromkeys(str(info[4][0]) for info in infos))
 
 
 def _is_private_number(host: str) -> bool:
