@@ -6,9 +6,17 @@ foreign error into a `Failure` once, by code and never by prose; everything else
 alone.
 """
 
+import re
 from enum import StrEnum
 
 from msgspec import Struct
+from msgspec.structs import force_setattr
+
+MESSAGE_LIMIT = 300
+"""Characters of a message. What is longer is no message, and may not fit where it is to be told."""
+_LONGEST_WAIT = 1e9
+# Anything that may be a credential: what follows "Bearer", the prefixes providers use, and any long unbroken token.
+_KEY = re.compile(r"(?i:bearer)\s+\S+|\b(?:sk|tl|pk|rk|gsk|xai|key)[-_][\w*-]{4,}|\bAIza[\w-]{8,}|[\w+/-]{32,}")
 
 
 class FailureClass(StrEnum):
@@ -42,12 +50,29 @@ class Failure(Struct, frozen=True, kw_only=True):
 
     `message` is safe to show: it names the fault, never a key, a header or the prompt.
     `status` is the upstream HTTP status where there was one. `retry_after` is in seconds.
+
+    Whoever makes it: the message is bounded and holds nothing like a key, and a status or a wait that can't be is
+    none. Raises ValueError for a class that is none, TypeError for a message that is no text.
     """
 
     kind: FailureClass
     message: str
     status: int | None = None
     retry_after: float | None = None
+
+    def __post_init__(self) -> None:
+        force_setattr(self, "kind", FailureClass(self.kind))
+        force_setattr(self, "message", tellable(self.message))
+        if type(self.status) is not int or not 0 <= self.status < 1000:
+            force_setattr(self, "status", None)
+        if type(self.retry_after) not in (int, float) or not 0 <= (self.retry_after or 0) <= _LONGEST_WAIT:
+            force_setattr(self, "retry_after", None)
+
+
+def tellable(message: str) -> str:
+    """A message without anything that looks like a key, at most 300 characters of it."""
+    message = _KEY.sub("***", message[: 16 * MESSAGE_LIMIT])
+    return message if len(message) <= MESSAGE_LIMIT else message[: MESSAGE_LIMIT - 1] + "…"
 
 
 class UpstreamError(Exception):

@@ -207,6 +207,8 @@ CALLS = {
     "returns usage of its own": ("usage=Usage(input_tokens=1, output_tokens=1)", "usage={'in': 1}", "WrongType"),
     "stream raises": ("        yield Chunk(", "        1/0\n        yield Chunk(", "ZeroDivisionError"),
     "streams text": ("        yield Chunk(", "        yield 'hi'\n        yield Chunk(", "WrongType"),
+    "stream counts less than nothing": ("hi\"}}]}', 2)", "hi\"}}]}', -2)", "WrongType"),
+    "stream counts halves": ("hi\"}}]}', 2)", "hi\"}}]}', 0.5)", "WrongType"),
     "streams without end": ("        yield End(", "        return\n        yield End(", "WrongType"),
     "stream is no generator": (
         "    async def stream(self, call):",

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 from email.utils import format_datetime
+from typing import Any
 
 import msgspec
 import pytest
@@ -244,3 +245,24 @@ def test_other_failures_show_names_only() -> None:
     assert failure == Failure(
         kind=F.UNAVAILABLE, message="upstream answered 500 (server_error)", status=500, retry_after=2.0
     )
+
+
+@pytest.mark.parametrize("message", ["key sk-canary-4f0123456789", "x y " * 1_000_000, "Bearer canary-4f", "z" * 2_000])
+def test_no_failure_holds_a_key_or_a_long_message_whoever_made_it(message: str) -> None:
+    failure = UpstreamError(Failure(kind=F.INTERNAL, message=message)).failure
+    assert "canary" not in failure.message
+    assert len(failure.message) <= 300
+
+
+@pytest.mark.parametrize("status", [-1, 1000, 2**70, "500", 500.0, True])
+@pytest.mark.parametrize("wait", [-1.0, float("nan"), float("inf"), 10**400, "5", True])
+def test_a_status_or_a_wait_that_cannot_be_is_none(status: Any, wait: Any) -> None:
+    failure = Failure(kind=F.INTERNAL, message="odd", status=status, retry_after=wait)
+    assert (failure.status, failure.retry_after) == (None, None)
+
+
+def test_a_failure_is_of_one_of_the_classes() -> None:
+    named: Any = "rate_limited"
+    assert Failure(kind=named, message="slow down").kind is F.RATE_LIMITED
+    with pytest.raises(ValueError, match="nonsense"):
+        Failure(kind=named.replace(named, "nonsense"), message="slow down")

@@ -12,9 +12,7 @@ from email.utils import parsedate_to_datetime
 
 import msgspec
 from msgspec import Struct
-from trunkline_events.failure import Failure, FailureClass, UpstreamError
-
-_MESSAGE_LIMIT = 300
+from trunkline_events.failure import MESSAGE_LIMIT, Failure, FailureClass, UpstreamError, tellable
 
 # Codes and types that decide whatever the status is.
 _BY_NAME = {
@@ -66,8 +64,6 @@ _BY_STATUS = {
     599: FailureClass.TIMEOUT,
 }
 
-# Anything that may be a credential: what follows "Bearer", the prefixes providers use, and any long unbroken token.
-_KEY = re.compile(r"(?i:bearer)\s+\S+|\b(?:sk|tl|pk|rk|gsk|xai|key)[-_][\w*-]{4,}|\bAIza[\w-]{8,}|[\w+/-]{32,}")
 # A long quotation in an error is the caller's own text, sent back.
 _QUOTATION = re.compile(r"""(?<![^\s:=(\[])(["'`]).{41,}?\1""")
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
@@ -151,9 +147,8 @@ def safe(text: str, secrets: tuple[str, ...] = ()) -> str:
     """`text` on one line, without anything that looks like a key or quotes at length, at most 300 characters."""
     for secret in secrets:
         text = text.replace(secret, "***")
-    text = " ".join(text[: 16 * _MESSAGE_LIMIT].split())
-    text = _KEY.sub("***", _QUOTATION.sub("'…'", text))
-    return text if len(text) <= _MESSAGE_LIMIT else text[: _MESSAGE_LIMIT - 1] + "…"
+    text = " ".join(text[: 16 * MESSAGE_LIMIT].split())
+    return tellable(_QUOTATION.sub("'…'", text))
 
 
 def secrets_of(*values: str | None) -> tuple[str, ...]:
