@@ -41,16 +41,28 @@ async def _nothing_open(gw: Gateway) -> None:
     check_books(recorded)
 
 
-@pytest.mark.parametrize("count", [100, pytest.param(1000, marks=[pytest.mark.soak, pytest.mark.timeout(300)])])
-async def test_streams_at_once_are_each_byte_for_byte_what_the_bus_gives(edge: Edge, gw: Gateway, count: int) -> None:
+def spoken(body: bytes) -> list[bytes]:
+    """The chunks of a stream, as they came."""
+    events = [event.removeprefix(b"data: ") for event in body.split(b"\n\n") if event.startswith(b"data: {")]
+    return [event for event in events if not silent(event)]
+
+
+def silent(chunk: bytes) -> bool:
+    """Whether it says nothing and only shows that its stream lives: how many there are depends on the time it took."""
+    choices = json.loads(chunk)["choices"]
+    return bool(choices) and choices[0]["delta"] == {} and choices[0]["finish_reason"] is None
+
+
+@pytest.mark.timeout(120)
+async def test_a_thousand_streams_at_once_are_each_byte_for_byte_what_the_bus_gives(edge: Edge, gw: Gateway) -> None:
+    count = 1000
     heard = await stream_many(edge.url, count, 40)
     assert [status for status, _ in heard] == [200] * count
     assert [text_of(body) for _, body in heard] == [words(number, 40) for number in range(count)]
-    for number in range(0, count, max(1, count // 20)):
+    for number in range(0, count, 50):
         body = streamed(number, 40).partition(b"\r\n\r\n")[2]
         given = await messages.stream(gw._connection.nats, body, {headers.REQUEST: f"r{number}"})
-        events_ = b"".join(b"data: %b\n\n" % one.data for one in given if one.data)
-        assert heard[number][1].startswith(events_ + b": trunkline ")
+        assert spoken(heard[number][1]) == [one.data for one in given if one.data and not silent(one.data)]
     await _at_rest(edge)
 
 
