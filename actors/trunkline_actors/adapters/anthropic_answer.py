@@ -111,9 +111,10 @@ def read_message(body: bytes, *, created: int, secrets: tuple[str, ...] = ()) ->
         "model": message.model,
         "choices": [{"index": 0, "message": said, "finish_reason": finish, "logprobs": None}],
     }
-    if counted is not None:
-        whole["usage"] = told(counted)
-    return Answer(body=_encode(whole), usage=usage_of(counted), finish=finish)
+    usage = usage_of(counted)
+    if counted is not None and usage is not None:
+        whole["usage"] = told(counted, usage)
+    return Answer(body=_encode(whole), usage=usage, finish=finish)
 
 
 def call_of(block: Block, arguments: str) -> dict[str, Any]:
@@ -143,10 +144,13 @@ def add_counts(before: Counts, raw: Raw) -> Counts | None:
 
 
 def usage_of(counted: Counts | None) -> Usage | None:
-    """The counts as ours: what was read from the cache and what was written to it is input too."""
-    if counted is None:
+    """The counts as ours: what was read from the cache and what was written to it is input too.
+
+    None where the output was not counted: that is the count which comes last.
+    """
+    if counted is None or counted.output_tokens is None:
         return None
-    cached, output = counted.cache_read_input_tokens or 0, counted.output_tokens or 0
+    cached, output = counted.cache_read_input_tokens or 0, counted.output_tokens
     details = counted.output_tokens_details
     return Usage(
         input_tokens=(counted.input_tokens or 0) + cached + (counted.cache_creation_input_tokens or 0),
@@ -156,9 +160,8 @@ def usage_of(counted: Counts | None) -> Usage | None:
     )
 
 
-def told(counted: Counts) -> dict[str, Any]:
-    """The counts as OpenAI tells them."""
-    usage = usage_of(counted) or Usage()
+def told(counted: Counts, usage: Usage) -> dict[str, Any]:
+    """The counts, and what they are as ours, as OpenAI tells them."""
     return {
         "prompt_tokens": usage.input_tokens,
         "completion_tokens": usage.output_tokens,

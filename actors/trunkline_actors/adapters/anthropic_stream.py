@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Raw, Struct, structs
 from trunkline_events.failure import FailureClass
 
 from trunkline_actors.adapters import Chunk, End, faults
@@ -68,7 +68,7 @@ class StreamReader:
         self._created = created
         self._secrets = secrets
         self._head = b""  # a chunk up to its choices
-        self._counted: Counts | None = None
+        self._counted = Counts()
         self._finish = ""
         self._block: Block | None = None  # the thinking or the call of a tool that is coming in
         self._thinking: list[str] = []
@@ -131,7 +131,8 @@ class StreamReader:
     def _started(self, message: Message) -> Chunk:
         head = {"id": message.id, "object": "chat.completion.chunk", "created": self._created, "model": message.model}
         self._head = _encode(head)[:-1]
-        self._counted = add_counts(Counts(), message.usage)
+        counted = add_counts(Counts(), message.usage) or Counts()
+        self._counted = structs.replace(counted, output_tokens=None)  # so far: the last event has what was generated
         return self._chunk({"role": "assistant", "content": ""})
 
     def _went_on(self, delta: _Delta) -> Iterator[Chunk]:
@@ -171,14 +172,14 @@ class StreamReader:
             yield self._chunk({"reasoning_details": [detail]})
 
     def _ended(self, delta: _Delta, usage: Raw) -> Iterator[Chunk]:
-        self._counted = add_counts(self._counted or Counts(), usage) or self._counted
+        self._counted = add_counts(self._counted, usage) or self._counted
         if not delta.stop_reason:
             return
         self._finish = FINISH.get(delta.stop_reason, "stop")
         why = delta.stop_details.explanation if delta.stop_details is not None else None
         yield self._chunk({"refusal": why} if why else {}, 0, self._finish)
-        if self._include_usage and self._counted is not None:
-            yield Chunk(self._head + b',"choices":[],"usage":' + _encode(told(self._counted)) + b"}")
+        if self._include_usage and (counts := usage_of(self._counted)) is not None:
+            yield Chunk(self._head + b',"choices":[],"usage":' + _encode(told(self._counted, counts)) + b"}")
 
     def _text(self, field: bytes, text: str) -> Chunk:
         data = b'%b,"choices":[{"index":0,"delta":{"%b":%b},"finish_reason":null}]}'

@@ -19,7 +19,7 @@ from trunkline_events.usage import Usage
 from trunkline_actors.adapters import Answer, Chunk, End
 from trunkline_actors.adapters.faults import upstream_error
 from trunkline_actors.adapters.gemini_faults import failure_of
-from trunkline_actors.adapters.gemini_parts import Candidate, Gathered, finish_reason, gather
+from trunkline_actors.adapters.gemini_parts import BLOCKED, Candidate, Gathered, finish_reason, gather
 from trunkline_actors.adapters.sse import EventDecoder, EventTooLarge
 
 Tokens = Annotated[int, Meta(ge=0)] | None
@@ -121,7 +121,7 @@ def read_embeddings(body: bytes, model: str, *, as_base64: bool, secrets: tuple[
 
 
 def read_usage(raw: Raw) -> Usage | None:
-    """Token counts out of a `usageMetadata`. None where absent or nonsense: a count must not fail an answer.
+    """Token counts out of a `usageMetadata`. None where it has none, or nonsense: a count must not fail an answer.
 
     Gemini counts thoughts beside the candidates, and what its own tools fed the model beside the prompt.
     """
@@ -130,6 +130,8 @@ def read_usage(raw: Raw) -> Usage | None:
     try:
         said = _decode_usage(raw)
     except _MALFORMED:
+        return None
+    if said.prompt_token_count is None and said.candidates_token_count is None and said.thoughts_token_count is None:
         return None
     prompt = (said.prompt_token_count or 0) + (said.tool_use_prompt_token_count or 0)
     thoughts = said.thoughts_token_count or 0
@@ -253,7 +255,8 @@ def _response(payload: bytes, secrets: tuple[str, ...]) -> _Response:
     if response.error and response.error != _NULL:
         raise UpstreamError(failure_of(200, {}, payload, now=0.0, secrets=secrets))
     if (feedback := response.prompt_feedback) is not None and feedback.block_reason:
-        raise upstream_error(FailureClass.CONTENT_FILTER, f"upstream blocked the prompt ({feedback.block_reason})", 200)
+        why = f" ({feedback.block_reason})" if feedback.block_reason in BLOCKED else ""
+        raise upstream_error(FailureClass.CONTENT_FILTER, f"upstream blocked the prompt{why}", 200)
     if response.candidates is None and not response.usage_metadata and response.response_id is None:
         raise upstream_error(FailureClass.INTERNAL, "upstream sent no candidates", 200)
     return response

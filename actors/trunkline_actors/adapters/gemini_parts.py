@@ -5,7 +5,7 @@ from typing import Any
 from msgspec import Raw, Struct
 from trunkline_events.failure import FailureClass
 
-from trunkline_actors.adapters.faults import safe, upstream_error
+from trunkline_actors.adapters.faults import upstream_error
 
 
 class _FunctionCall(Struct):
@@ -60,6 +60,9 @@ _FILTERED = {
     "IMAGE_PROHIBITED_CONTENT", "IMAGE_RECITATION",
 }
 # fmt: on
+BLOCKED = _FILTERED | {"BLOCKED_REASON_UNSPECIFIED", "OTHER", "MODEL_ARMOR", "JAILBREAK"}
+"""Why a prompt may have been blocked, by Google's names. What else an upstream says of it is not repeated."""
+_SILENT = {"FINISH_REASON_UNSPECIFIED", "OTHER", "IMAGE_OTHER", "NO_IMAGE", "MODEL_ARMOR"}
 _FAILED = {
     "MALFORMED_FUNCTION_CALL": FailureClass.INTERNAL,
     "UNEXPECTED_TOOL_CALL": FailureClass.INTERNAL,
@@ -114,6 +117,7 @@ def finish_reason(reason: str, anything: bool, calls: bool) -> str:
             raise upstream_error(FailureClass.CONTENT_FILTER, f"upstream filtered the answer ({reason})", 200)
         return "content_filter"
     if reason not in _FINISHES and not anything:
-        raise upstream_error(FailureClass.INTERNAL, f"upstream answered nothing ({safe(reason)})", 200)
+        why = f" ({reason})" if reason in _SILENT else ""
+        raise upstream_error(FailureClass.INTERNAL, f"upstream answered nothing{why}", 200)
     finish = _FINISHES.get(reason, "stop")
     return "tool_calls" if calls and finish == "stop" else finish

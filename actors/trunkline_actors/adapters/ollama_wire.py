@@ -44,14 +44,14 @@ class Part(Struct):
     message: _Message | None = None
     done: bool = False
     done_reason: str | None = None
-    prompt_eval_count: int | None = None
-    eval_count: int | None = None
+    prompt_eval_count: object = None
+    eval_count: object = None
     error: Any = None
 
 
 class _Vectors(Struct):
     embeddings: list[Raw] | None = None
-    prompt_eval_count: int | None = None
+    prompt_eval_count: object = None
 
 
 _decode_part = msgspec.json.Decoder(Part).decode
@@ -112,7 +112,7 @@ def read_completion(body: bytes | Part, identity: Identity, *, secrets: tuple[st
         message["reasoning_content"] = thinking
     if calls:
         message["tool_calls"] = [{name: value for name, value in call.items() if name != "index"} for call in calls]
-    usage = _usage(part)
+    usage = _usage(part.prompt_eval_count, part.eval_count)
     choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finish}
     answer = {**identity.head("chat.completion"), "choices": [choice]}
     if usage is not None:
@@ -132,14 +132,14 @@ def read_embeddings(
         told = [_packed(row) if encoding == "base64" else row for row in rows]
     except _MALFORMED as error:
         raise _not_a(body, "list of embeddings", secrets) from error
-    count = vectors.prompt_eval_count
+    usage = _usage(vectors.prompt_eval_count, None)
+    count = 0 if usage is None else usage.input_tokens
     answer: dict[str, Any] = {
         "object": "list",
         "data": [{"object": "embedding", "index": place, "embedding": row} for place, row in enumerate(told)],
         "model": model,
-        "usage": {"prompt_tokens": count or 0, "total_tokens": count or 0},
+        "usage": {"prompt_tokens": count, "total_tokens": count},
     }
-    usage = None if count is None else Usage(input_tokens=max(count, 0))
     return Answer(body=_encode(answer), usage=usage, finish="stop")
 
 
@@ -223,7 +223,8 @@ class StreamReader:
             yield self._chunk([{"index": 0, "delta": delta, "finish_reason": None}], size)
         if part.done:
             self.done = True
-            self._finish, self._usage = _finish(part, bool(self._calls)), _usage(part)
+            self._finish = _finish(part, bool(self._calls))
+            self._usage = _usage(part.prompt_eval_count, part.eval_count)
             yield self._chunk([{"index": 0, "delta": {}, "finish_reason": self._finish}])
             if self._include_usage and self._usage is not None:
                 yield self._chunk([], usage=self._usage)
@@ -268,11 +269,13 @@ def _finish(part: Part, called: bool) -> str:
     return "tool_calls" if called else "stop"
 
 
-def _usage(part: Part) -> Usage | None:
+def _usage(given: Any, generated: Any) -> Usage | None:
+    """Token counts. None where there are none, or nonsense: a count must not fail an answer."""
     # A prompt that was evaluated before is counted by newer versions and left out by older ones: then it is unknown.
-    if part.eval_count is None and part.prompt_eval_count is None:
+    counts = [count for count in (given, generated) if count is not None]
+    if not counts or not all(type(count) is int and count >= 0 for count in counts):
         return None
-    return Usage(input_tokens=max(part.prompt_eval_count or 0, 0), output_tokens=max(part.eval_count or 0, 0))
+    return Usage(input_tokens=given or 0, output_tokens=generated or 0)
 
 
 def _shown(usage: Usage) -> dict[str, int]:

@@ -4,9 +4,10 @@ https://platform.openai.com/docs/api-reference/responses-streaming
 """
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta, Struct
 from trunkline_events.failure import FailureClass, UpstreamError
 from trunkline_events.usage import Usage
 
@@ -16,7 +17,7 @@ from trunkline_actors.adapters.sse import EventDecoder, EventTooLarge
 
 _encode = msgspec.json.encode
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
-_MALFORMED = (ValueError, RecursionError, KeyError, TypeError, AttributeError)
+_MALFORMED = (ValueError, RecursionError, KeyError, TypeError, AttributeError, OverflowError)
 _FINISHES = {"max_output_tokens": "length", "content_filter": "content_filter"}
 # Which event adds to which field of a delta.
 _FIELDS = {
@@ -26,6 +27,23 @@ _FIELDS = {
     "response.reasoning_text.delta": "reasoning_content",
 }
 _ENDS = ("response.completed", "response.incomplete")
+
+Tokens = Annotated[int, Meta(ge=0)] | None
+
+
+class _InputDetails(Struct):
+    cached_tokens: Tokens = None
+
+
+class _OutputDetails(Struct):
+    reasoning_tokens: Tokens = None
+
+
+class _Usage(Struct):
+    input_tokens: Tokens = None
+    output_tokens: Tokens = None
+    input_tokens_details: _InputDetails | None = None
+    output_tokens_details: _OutputDetails | None = None
 
 
 def read_response(body: bytes, *, secrets: tuple[str, ...] = ()) -> Answer:
@@ -38,11 +56,11 @@ def read_response(body: bytes, *, secrets: tuple[str, ...] = ()) -> Answer:
         finish = _finish(response, called=bool(calls))
         head = _head(response, "chat.completion")
         usage = _usage(response.get("usage"))
+        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finish}
+        told = head | {"choices": [choice]} | ({} if usage is None else {"usage": _told(usage)})
+        return Answer(body=_encode(told), usage=usage, finish=finish)
     except _MALFORMED as error:
         raise upstream_error(FailureClass.INTERNAL, "upstream sent no response", 200) from error
-    choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finish}
-    told = head | {"choices": [choice]} | ({} if usage is None else {"usage": _told(usage)})
-    return Answer(body=_encode(told), usage=usage, finish=finish)
 
 
 class ResponsesReader:
@@ -166,14 +184,21 @@ def _finish(response: dict[str, Any], *, called: bool) -> str:
     return "tool_calls" if called else "stop"
 
 
-def _usage(said: dict[str, Any] | None) -> Usage | None:
-    if not said:
+def _usage(told: object) -> Usage | None:
+    """Token counts. None where absent or nonsense: a count must not fail an answer."""
+    try:
+        said = msgspec.convert(told, _Usage)
+    except (ValueError, RecursionError):
         return None
+    if said.input_tokens is None or said.output_tokens is None:
+        return None
+    cached = (said.input_tokens_details and said.input_tokens_details.cached_tokens) or 0
+    thought = (said.output_tokens_details and said.output_tokens_details.reasoning_tokens) or 0
     return Usage(
-        input_tokens=said["input_tokens"],
-        cached_input_tokens=(said.get("input_tokens_details") or {}).get("cached_tokens") or 0,
-        output_tokens=said["output_tokens"],
-        reasoning_tokens=(said.get("output_tokens_details") or {}).get("reasoning_tokens") or 0,
+        input_tokens=said.input_tokens,
+        cached_input_tokens=min(cached, said.input_tokens),
+        output_tokens=said.output_tokens,
+        reasoning_tokens=min(thought, said.output_tokens),
     )
 
 

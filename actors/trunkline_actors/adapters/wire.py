@@ -51,6 +51,7 @@ class _Text(Struct):
 
 
 class _Choice(Struct):
+    index: int | str | float | None = None
     delta: _Text | None = None
     message: _Text | None = None
     finish_reason: str | None = None
@@ -166,12 +167,14 @@ def read_embeddings(body: bytes, *, secrets: tuple[str, ...] = ()) -> Answer:
 
 
 def read_usage(raw: Raw) -> Usage | None:
-    """Token counts out of a `usage` object. None where absent, null or nonsense: a count must not fail an answer."""
+    """Token counts out of a `usage` object. None where it has none, or nonsense: a count must not fail an answer."""
     if not raw or raw == _NULL:
         return None
     try:
         said = _decode_usage(raw)
     except _MALFORMED:
+        return None
+    if said.prompt_tokens is None and said.completion_tokens is None:
         return None
     prompt, output = said.prompt_tokens or 0, said.completion_tokens or 0
     details = said.prompt_tokens_details
@@ -192,13 +195,12 @@ def read_charge(raw: Raw) -> int | None:
         said = _decode_cost(raw)
     except _MALFORMED:
         return None
-    if said.cost is None:
-        return None
     beside = said.cost_details.upstream_inference_cost if said.is_byok and said.cost_details else None
-    dollars = said.cost + (beside or 0)
-    if not dollars.is_finite() or not 0 <= dollars < _MOST_DOLLARS:
+    amounts = [amount for amount in (said.cost, beside) if amount is not None]
+    # Each is asked first whether it is finite: to add a signalling NaN raises, and so does to compare it.
+    if said.cost is None or not all(one.is_finite() and 0 <= one < _MOST_DOLLARS for one in amounts):
         return None
-    return math.ceil(dollars.scaleb(9))
+    return math.ceil(sum(amounts, Decimal(0)).scaleb(9))
 
 
 class StreamReader:
@@ -216,6 +218,7 @@ class StreamReader:
         self._tells_cost = dialect.tells_cost
         self._charged: int | None = None
         self._finish = ""
+        self._over: dict[int | str | float | None, bool] = {}  # whether a choice that began has finished, by its index
         self._any = False
 
     def feed(self, data: bytes) -> Iterator[Chunk]:
@@ -234,7 +237,7 @@ class StreamReader:
         """The clean end. Raises UpstreamError if nothing said that it is one."""
         if not self._any and not self.done:
             raise upstream_error(FailureClass.INTERNAL, "upstream sent no event stream", 200)
-        if not self._finish and not self.done:
+        if not self.done and not (self._over and all(self._over.values())):
             raise upstream_error(FailureClass.CONNECTION, "upstream cut the stream: no finish reason, no [DONE]", 200)
         return End(usage=self._usage, finish=self._finish or "stop", charged_nanos=self._charged)
 
@@ -255,16 +258,18 @@ class StreamReader:
         if frame.choices is None or (frame.error and frame.error != _NULL):
             raise _not_a(payload, "chunk", self._secrets)
         self._any = True
-        if frame.usage and (usage := read_usage(frame.usage)) is not None:
-            self._usage = usage
-            if self._tells_cost:
-                self._charged = read_charge(frame.usage)
+        if frame.usage and frame.usage != _NULL:
+            if (usage := read_usage(frame.usage)) is not None:
+                self._usage = usage
+                if self._tells_cost:
+                    self._charged = read_charge(frame.usage)
             if not frame.choices and not self._include_usage:
                 return None
         size, foreign = 0, False
         for choice in frame.choices:
             if choice.finish_reason:
-                self._finish = choice.finish_reason
+                self._finish, self._over[choice.index] = choice.finish_reason, True
+            self._over.setdefault(choice.index, False)
             if choice.delta is not None:
                 size += text_bytes(choice.delta)
                 foreign = foreign or _has_foreign_reasoning(choice.delta)
