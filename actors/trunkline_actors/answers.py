@@ -19,8 +19,14 @@ from trunkline_actors.dispatch import Dispatch
 from trunkline_actors.runtime import Runtime
 from trunkline_actors.shell import Decided
 
+HEADERS_ROOM = 4096
+"""Bytes of a message that are left to its headers."""
 PROBE_SECONDS = 1.0
 """How often a stream asks to be told if nobody listens."""
+
+
+class ChunkTooLarge(Exception):
+    """A chunk is larger than the bus carries. End the stream with `too_large`."""
 
 
 class Answering:
@@ -73,7 +79,9 @@ class Answering:
         return True
 
     async def chunk(self, data: bytes) -> None:
-        """Send one chunk."""
+        """Send one chunk. Raises ChunkTooLarge, and nothing is sent."""
+        if not self._carries(data):
+            raise ChunkTooLarge
         self._seq += 1
         self._remember(data)
         fields = {headers.SEQ: str(self._seq)}
@@ -88,15 +96,10 @@ class Answering:
 
     async def whole(self, body: bytes, decided: Decided) -> None:
         """Send a plain answer with its receipt."""
-        fields = self._receipt(decided)
-        if len(body) > self._bus.nats.max_payload - 4096:
-            refused = Refused(
-                code="internal",
-                message="the answer is larger than the bus carries; raise max_payload or stream it",
-                retryable=False,
-            )
-            await self._refuse(refused, fields)
+        if not self._carries(body):
+            await self.too_large(decided)
             return
+        fields = self._receipt(decided)
         for inbox in self._everybody():
             await self._bus.publish(inbox, body, fields)
         await self._keep(fields, [body])
@@ -124,6 +127,17 @@ class Answering:
         """The attempt was cut on somebody's wish."""
         refused = Refused(code="aborted", message="the request was aborted; what was generated is settled")
         await self._refuse(refused, self._receipt(decided, stream=self._dispatch.stream))
+
+    async def too_large(self, decided: Decided) -> None:
+        """The answer, or a chunk of it, is larger than the bus carries."""
+        streamed = self._dispatch.stream
+        what = "a chunk of the answer" if streamed else "the answer"
+        message = f"{what} is larger than the bus carries; raise max_payload{'' if streamed else ' or stream it'}"
+        refused = Refused(code="internal", message=message, retryable=False)
+        await self._refuse(refused, self._receipt(decided, stream=streamed))
+
+    def _carries(self, data: bytes) -> bool:
+        return len(data) <= self._bus.nats.max_payload - HEADERS_ROOM
 
     async def _refuse(self, refused: Refused, fields: dict[str, str]) -> None:
         dispatch = self._dispatch

@@ -13,6 +13,7 @@ from trunkline_projections.threads import books_of
 
 from trunkline_actors import endings
 from trunkline_actors.adapters import Adapter, Call, Chunk
+from trunkline_actors.answers import ChunkTooLarge
 from trunkline_actors.dispatch import Outcome
 from trunkline_actors.endings import Metering
 from trunkline_actors.ledger import end, has_ended
@@ -48,6 +49,8 @@ class Attempting:
             return await (self._stream() if self._dispatch.stream else self._plain())
         except UpstreamError as error:
             return await self._upstream_failed(error.failure)
+        except ChunkTooLarge:
+            return await self._too_large()
         except asyncio.CancelledError:
             return await self.cut()
 
@@ -148,6 +151,14 @@ class Attempting:
         decided = await self._record(self._metering(None, "error", partial=True))
         if decided is not None:
             await self._running.answering.broken(failure, decided)
+        return self._ended(decided)
+
+    async def _too_large(self) -> Outcome:
+        """A chunk came that the bus does not carry, which is no fault of the upstream: what came is settled."""
+        self._running.stop()
+        decided = await self._record(self._metering(None, "error", partial=True))
+        if decided is not None:
+            await self._running.answering.too_large(decided)
         return self._ended(decided)
 
     async def _aborted(self) -> Outcome:
