@@ -138,6 +138,8 @@ def failure_of_error(error: Exception, failure_of: FailureOf) -> Failure:
         return failure_of(answer.status_code, answer.headers, answer.content)
     # The SDK wraps whatever its HTTP stack raises in one error: what it wraps says more.
     cause = (error.__cause__ or error) if isinstance(error, anthropic.APIConnectionError) else error
+    if isinstance(cause, UpstreamError):  # of our own, from beneath the SDK
+        return cause.failure
     if isinstance(cause, AddressRefused):
         return REFUSED
     # The cause is named by its type alone: its text may hold a URL with a key, a header or a piece of the body.

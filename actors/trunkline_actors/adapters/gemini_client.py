@@ -11,9 +11,9 @@ from trunkline_actors.adapters import faults
 from trunkline_actors.adapters.gemini_answer import rest_of
 from trunkline_actors.adapters.gemini_faults import failure_of
 from trunkline_actors.adapters.gemini_sdk import EXCHANGE
-from trunkline_actors.adapters.sdk_client import http_client, limits
+from trunkline_actors.adapters.sdk_client import bound, http_client, limits
 from trunkline_actors.adapters.sse import EventDecoder
-from trunkline_actors.adapters.transport import is_no_stream
+from trunkline_actors.adapters.transport import BODY_LIMIT, ERROR_LIMIT, is_no_stream
 
 
 def make_client(
@@ -26,7 +26,6 @@ def make_client(
     async def note_request(request: httpx2.Request) -> None:
         # The SDK's own timeout would be sent to Google too, as one for the whole answer.
         request.extensions["timeout"] = waits
-        request.headers["accept-encoding"] = "identity"
         EXCHANGE.get().request = request
 
     async def note_response(response: httpx2.Response) -> None:
@@ -35,9 +34,11 @@ def make_client(
             await _refuse_unless_a_stream(response, (key,))
             assert isinstance(response.stream, httpx2.AsyncByteStream)
             response.stream = _Events(response.stream)
+        elif response.status_code < 300:
+            bound(response, BODY_LIMIT, cut=False)
 
     hooks = http.event_hooks
-    http.event_hooks = {"request": [*hooks["request"], note_request], "response": [note_response]}
+    http.event_hooks = {"request": [*hooks["request"], note_request], "response": [*hooks["response"], note_response]}
     options = types.HttpOptions(
         base_url=base_url,
         api_version=version,
@@ -56,6 +57,7 @@ def make_client(
 async def _refuse_unless_a_stream(response: httpx2.Response, secrets: tuple[str, ...]) -> None:
     if not is_no_stream(response.headers.get("content-type", "")):
         return
+    bound(response, ERROR_LIMIT, cut=True)
     said = await response.aread()
     if b'"error"' in said:
         raise UpstreamError(failure_of(200, response.headers, said, now=0.0, secrets=secrets))

@@ -25,6 +25,7 @@ from trunkline_actors.adapters.guarded import Guarded
 from trunkline_actors.adapters.json_lines import LineCutter
 from trunkline_actors.adapters.ollama_wire import failure_of
 from trunkline_actors.adapters.outbound import REFUSED, AddressRefused
+from trunkline_actors.adapters.transport import BODY_LIMIT, ERROR_LIMIT, is_packed, packed, within
 
 _CONNECT_S = 5.0
 _DRAIN_S = 0.1
@@ -147,17 +148,38 @@ class _Connections(httpx.AsyncHTTPTransport):
 
         request.extensions["trace"] = trace
         try:
-            return _by_lines(await super().handle_async_request(request))
+            return _bounded(await super().handle_async_request(request))
         except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError):
             if fresh:
                 raise
-        return _by_lines(await super().handle_async_request(request))
+        return _bounded(await super().handle_async_request(request))
 
 
-def _by_lines(response: httpx.Response) -> httpx.Response:
-    if "ndjson" in response.headers.get("content-type", "") and isinstance(response.stream, httpx.AsyncByteStream):
+def _bounded(response: httpx.Response) -> httpx.Response:
+    """With a body that whoever reads it can read to its end. Raises UpstreamError for packed answers."""
+    unreadable = is_packed(response.headers.pop("content-encoding", ""))
+    assert isinstance(response.stream, httpx.AsyncByteStream)
+    if response.status_code >= 300:
+        response.stream = _Bounded(response.stream, 0 if unreadable else ERROR_LIMIT, response.status_code, cut=True)
+    elif unreadable:
+        raise packed(response.status_code)
+    elif "ndjson" in response.headers.get("content-type", ""):
         response.stream = _Lines(response.stream)
+    else:
+        response.stream = _Bounded(response.stream, BODY_LIMIT, response.status_code, cut=False)
     return response
+
+
+class _Bounded(httpx.AsyncByteStream):
+    def __init__(self, stream: httpx.AsyncByteStream, limit: int, status: int, *, cut: bool) -> None:
+        self._stream = stream
+        self._pieces = within(stream, limit, status, cut=cut)
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self._pieces
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
 
 
 class _Lines(httpx.AsyncByteStream):

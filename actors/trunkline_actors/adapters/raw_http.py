@@ -16,15 +16,13 @@ from trunkline_events.failure import Failure, FailureClass, UpstreamError
 from trunkline_actors.adapters import faults
 from trunkline_actors.adapters.noticing import noticed
 from trunkline_actors.adapters.outbound import REFUSED, AddressRefused
-from trunkline_actors.adapters.transport import is_no_stream
+from trunkline_actors.adapters.transport import BODY_LIMIT, ERROR_LIMIT, is_no_stream, is_packed, packed
 
 if TYPE_CHECKING:
     from aiohttp import ClientResponse, StreamReader
 
     from trunkline_actors.adapters.raw_session import RawSession
 
-_BODY_LIMIT = 256 * 1024 * 1024
-_ERROR_LIMIT = 1024 * 1024
 _DRAIN_S = 0.1
 _TIMED_OUT = Failure(kind=FailureClass.TIMEOUT, message="upstream did not answer in time")
 
@@ -68,7 +66,7 @@ class RawHttp:
             async with asyncio.timeout(timeout):
                 response = await self._send(path, body, method)
                 try:
-                    return await _read(response, _BODY_LIMIT)
+                    return await _read(response, BODY_LIMIT)
                 except BaseException:
                     response.close()
                     raise
@@ -95,10 +93,14 @@ class RawHttp:
         session = self._made if self._made is not None and not self._closed else await self._session()
         response = await session.send(method or ("GET" if body is None else "POST"), path, body)
         noticed(response.headers)
+        unreadable = is_packed(response.headers.get("content-encoding", ""))
         if response.status < 300:
+            if unreadable:
+                response.close()
+                raise packed(response.status)
             return response
         try:
-            said = await _read(response, _ERROR_LIMIT, cut=True)
+            said = b"" if unreadable else await _read(response, ERROR_LIMIT, cut=True)
         finally:
             response.close()
         raise UpstreamError(self._failure_of(response.status, response.headers, said))
@@ -109,7 +111,7 @@ class RawHttp:
         if not is_no_stream(response.headers.get("content-type", "")):
             return response
         try:
-            said = await _read(response, _ERROR_LIMIT, cut=True)
+            said = await _read(response, ERROR_LIMIT, cut=True)
         finally:
             response.close()
         if b'"error"' in said:

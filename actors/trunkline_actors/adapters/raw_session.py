@@ -108,6 +108,7 @@ class RawSession:
         session = aiohttp.ClientSession(
             connector=_Connector(guarded=not local and proxy is None, ssl_context=context),
             cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,  # what is packed all the same is refused
             timeout=aiohttp.ClientTimeout(
                 total=None, connect=min(timeout, _CONNECT_S), sock_read=timeout, ceil_threshold=float("inf")
             ),

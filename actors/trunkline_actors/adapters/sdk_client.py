@@ -1,7 +1,7 @@
 """The HTTP client beneath the SDK, kept as a gateway needs it. Imported when the first call is made, in a thread."""
 
 import socket
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any
 from urllib.request import getproxies, proxy_bypass
@@ -12,6 +12,7 @@ import httpx2
 from trunkline_actors.adapters.guarded import Guarded
 from trunkline_actors.adapters.noticing import UPSTREAM, noticed
 from trunkline_actors.adapters.outbound import AddressRefused, is_public
+from trunkline_actors.adapters.transport import ERROR_LIMIT, is_packed, packed, within
 
 _CONNECT_S = 5.0
 
@@ -40,8 +41,9 @@ def http_client(base_url: str, timeout: float, local: bool) -> httpx2.AsyncClien
         transport=transport,
         trust_env=proxied,
         cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),  # takes none
+        headers={"Accept-Encoding": "identity"},
         follow_redirects=False,  # a redirect would carry the prompt to a host nobody configured
-        event_hooks={"request": [_note_new_connections], "response": [_tell_of_headers]},
+        event_hooks={"request": [_note_new_connections], "response": [_tell_of_headers, _bound]},
     )
 
 
@@ -55,6 +57,35 @@ def _is_private_number(host: str) -> bool:
 
 async def _tell_of_headers(response: httpx2.Response) -> None:
     noticed(response.headers)
+
+
+async def _bound(response: httpx2.Response) -> None:
+    """Let nobody read an error without end: SDKs read those by themselves. Raises UpstreamError for packed answers."""
+    unreadable = is_packed(response.headers.get("content-encoding", ""))
+    if response.status_code < 300:
+        if unreadable:
+            raise packed(response.status_code)
+        return
+    response.headers.pop("content-encoding", None)
+    bound(response, 0 if unreadable else ERROR_LIMIT, cut=True)
+
+
+def bound(response: httpx2.Response, limit: int, *, cut: bool) -> None:
+    """Let only so many bytes of a body be read. Who reads on finds its end with `cut`, or UpstreamError is raised."""
+    assert isinstance(response.stream, httpx2.AsyncByteStream)
+    response.stream = _Bounded(response.stream, limit, response.status_code, cut=cut)
+
+
+class _Bounded(httpx2.AsyncByteStream):
+    def __init__(self, stream: httpx2.AsyncByteStream, limit: int, status: int, *, cut: bool) -> None:
+        self._stream = stream
+        self._pieces = within(stream, limit, status, cut=cut)
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self._pieces
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
 
 
 async def _note_new_connections(request: httpx2.Request) -> None:

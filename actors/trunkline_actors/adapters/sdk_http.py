@@ -14,14 +14,13 @@ from trunkline_events.failure import Failure, FailureClass, UpstreamError
 
 from trunkline_actors.adapters import faults
 from trunkline_actors.adapters.outbound import REFUSED, AddressRefused
-from trunkline_actors.adapters.transport import is_no_stream
+from trunkline_actors.adapters.transport import BODY_LIMIT, ERROR_LIMIT, is_no_stream, within
 
 if TYPE_CHECKING:
     import httpx2
     from openai import AsyncOpenAI
 
 _DRAIN_S = 0.1
-_BODY_LIMIT = 256 * 1024 * 1024
 _TIMED_OUT = Failure(kind=FailureClass.TIMEOUT, message="upstream did not answer in time")
 NO_KEY = "none"
 """The SDK insists on a key, and takes the environment's where it is given None."""
@@ -64,7 +63,7 @@ class SdkHttp:
             async with asyncio.timeout(timeout):
                 response = await self._send(path, body)
                 try:
-                    return await _read(response)
+                    return await _read(response, BODY_LIMIT)
                 finally:
                     await response.aclose()
 
@@ -78,7 +77,7 @@ class SdkHttp:
             if is_no_stream(response.headers.get("content-type", "")):
                 with self._translated():
                     async with asyncio.timeout_at(deadline):
-                        raise self._not_a_stream(await _read(response))
+                        raise self._not_a_stream(await _read(response, ERROR_LIMIT, cut=True))
             async with aclosing(response.aiter_bytes()) as source:
                 yield self._pieces(source, deadline)
                 await _drain(source)
@@ -152,15 +151,8 @@ async def _request(client: "AsyncOpenAI", path: str, body: bytes | None) -> "htt
     return cast("httpx2.Response", got)
 
 
-async def _read(response: "httpx2.Response") -> bytes:
-    pieces, size = [], 0
-    async for piece in response.aiter_bytes():
-        pieces.append(piece)
-        if (size := size + len(piece)) > _BODY_LIMIT:
-            raise faults.upstream_error(
-                FailureClass.INTERNAL, f"upstream sent more than {_BODY_LIMIT} bytes", response.status_code
-            )
-    return b"".join(pieces)
+async def _read(response: "httpx2.Response", limit: int, *, cut: bool = False) -> bytes:
+    return b"".join([piece async for piece in within(response.aiter_bytes(), limit, response.status_code, cut=cut)])
 
 
 async def _drain(source: AsyncIterator[bytes]) -> None:
@@ -218,6 +210,8 @@ def failure_of_error(error: Exception, secrets: tuple[str, ...] = ()) -> Failure
         return faults.from_answer(answer.status_code, answer.headers, answer.content, now=time.time(), secrets=secrets)
     # The SDK wraps whatever its HTTP stack raises in one error: what it wraps says more.
     cause = (error.__cause__ or error) if isinstance(error, openai.APIConnectionError) else error
+    if isinstance(cause, UpstreamError):  # of our own, from beneath the SDK
+        return cause.failure
     if isinstance(cause, AddressRefused):
         return REFUSED
     # The cause is named by its type alone: its text may hold a URL with a key, a header or a piece of the body.
