@@ -77,9 +77,9 @@ async def _reasons(edge: Edge) -> list[str]:
     if not edge.bus.nats.is_connected:
         return ["there is no connection to NATS; it is tried again without end"]
     reasons = []
-    away = _AWAY & edge.runtime.degraded.since.keys()
-    if away:
-        reasons.append(f"degraded: {', '.join(sorted(away))}; see `trunkline doctor`")
+    degraded = edge.runtime.degraded
+    if degraded.log_away:  # unlike a mode, which is told for a while after it has ended
+        reasons.append(f"degraded: {', '.join(sorted(_AWAY & degraded.since.keys()))}; see `trunkline doctor`")
     elif await _end(edge) is None:
         reasons.append("the log does not answer; see `trunkline doctor`")
     if not await _router(edge):
