@@ -73,8 +73,8 @@ class Attempting:
         running = self._running
         end = self._recorded or time.time()
         over = end if running.over is None else span.start + running.over - running.started
-        what = (span, min(over, end), end, self._provider, self._dispatch, self.failure or self._kept_out, self.ending)
-        tracing.record(attempted, *what)
+        failure = self.failure or self._kept_out
+        tracing.record(attempted(span, min(over, end), end, self._provider, self._dispatch, failure, self.ending))
 
     async def fail(self, failure: Failure) -> Outcome:
         """Record that the attempt failed before upstream was called, at no cost: another candidate may serve."""

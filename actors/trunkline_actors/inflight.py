@@ -93,7 +93,7 @@ class InFlight:
             if run.code or run.ended:
                 totals.request(asked.operation, run.code, now - began)
             if tracing is not None and run.span is not None:
-                tracing.record(routed, run.span, now, run.request_id, run.thread, asked, run.code, run.decisions)
+                tracing.record(routed(run.span, now, run.request_id, run.thread, asked, run.code, run.decisions))
             if self._by_request.get(run.request_id) is run:
                 del self._by_request[run.request_id]
             if run.scope and self._by_scope.get(run.scope) is run:

@@ -1,16 +1,16 @@
 """One trace for each request: contexts that travel with it, and spans that are made after the fact.
 
-On a request's path this draws ids and keeps a reference to what was recorded anyway; the rest happens in a thread of
-the exporter. Nothing here waits: what doesn't fit into the queue is dropped and counted. Contexts are W3C's
-(https://www.w3.org/TR/trace-context/, version 00).
+A span is made of what was recorded anyway, once, when its work is over, and encoded at once: objects that waited would
+cost more in garbage collection than that does. Nothing here waits: what doesn't fit into the queue is dropped and counted.
+Contexts are W3C's (https://www.w3.org/TR/trace-context/, version 00).
 """
 
 import random
 import re
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from typing import Any, Literal
+from collections.abc import Callable, Iterable
+from typing import Literal
 
 from trunkline_events.registry import Provider
 
@@ -26,21 +26,24 @@ Sampler = Callable[[str, bool | None], bool]
 """Whether a trace is recorded: of this id, whose caller records it, or doesn't, or (None) there is none."""
 
 
-Record = tuple[Callable[..., Iterator[Span]], tuple[Any, ...]]
-"""What makes spans, and of what."""
-
-
 class Tracing:
-    """The traces of one process. `most` records wait at once; `wake` is called when `batch` of them do."""
+    """The traces of one process. `most` spans wait at once; `wake` is called when `batch` of them do."""
 
     def __init__(
-        self, sampler: Sampler, *, to_upstream: ToUpstream = "local", most: int = 2048, batch: int = 512
+        self,
+        sampler: Sampler,
+        encode: Callable[[Span], bytes],
+        *,
+        to_upstream: ToUpstream = "local",
+        most: int = 2048,
+        batch: int = 512,
     ) -> None:
         self._sampler = sampler
+        self._encode = encode
         self._to_upstream = to_upstream
         self._most = most
         self._batch = batch
-        self.waiting: deque[Record] = deque()
+        self.waiting: deque[bytes] = deque()
         self.recorded = 0
         self.dropped = 0
         self.wake: Callable[[], None] = lambda: None
@@ -62,14 +65,16 @@ class Tracing:
         context = Context(trace, new_span(), parent, time.time())
         return context, context.traceparent
 
-    def record(self, make: Callable[..., Iterator[Span]], *what: Any) -> None:
-        """Have spans made of this. `what` must not change any more."""
-        if len(self.waiting) >= self._most:
+    def record(self, spans: Iterable[Span]) -> None:
+        """Have these sent; they are made only if there is room for them."""
+        waiting = self.waiting
+        before = len(waiting)
+        if before >= self._most:
             self.dropped += 1
             return
-        self.recorded += 1
-        self.waiting.append((make, what))
-        if len(self.waiting) == self._batch:
+        waiting.extend(map(self._encode, spans))
+        self.recorded += len(waiting) - before
+        if before < self._batch <= len(waiting):
             self.wake()
 
     def take_along(self, context: Context | None, provider: Provider) -> None:

@@ -8,7 +8,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from otlp import spans_of, value_of
 from trunkline.telemetry.families import Family, Point
-from trunkline.telemetry.wire import metrics_request, spans_request
+from trunkline.telemetry.wire import encoded, metrics_request, spans_request
 from trunkline_actors.spans import Span
 from trunkline_actors.totals import Histogram
 
@@ -34,7 +34,7 @@ SPANS = st.builds(
 
 @given(st.lists(SPANS, max_size=4), st.dictionaries(TEXT, VALUES, max_size=3))
 def test_whatever_a_span_says_arrives(spans: list[Span], resource: dict[str, Any]) -> None:
-    read = ExportTraceServiceRequest.FromString(spans_request(spans, resource, "1"))
+    read = ExportTraceServiceRequest.FromString(spans_request(map(encoded, spans), resource, "1"))
     arrived = spans_of(read)
     assert len(arrived) == len(spans)
     for one, sent in zip(arrived, spans, strict=True):

@@ -3,6 +3,7 @@
 import pytest
 from trunkline.settings import BadSettings
 from trunkline.telemetry.config import read
+from trunkline.telemetry.wire import encoded
 from trunkline_actors.adapters.noticing import UPSTREAM
 from trunkline_actors.spans import Context, http
 from trunkline_actors.tracing import ToUpstream, Tracing, sampler
@@ -13,7 +14,7 @@ ON = sampler("parentbased_always_on", 1.0)
 
 
 def test_a_span_has_its_callers_trace_and_is_its_child() -> None:
-    context, along = Tracing(ON).begin(f"00-{TRACE}-{PARENT}-01")
+    context, along = Tracing(ON, encoded).begin(f"00-{TRACE}-{PARENT}-01")
     assert context is not None
     assert (context.trace, context.parent) == (TRACE, PARENT)
     assert along == f"00-{TRACE}-{context.span}-01"
@@ -23,7 +24,7 @@ def test_a_span_has_its_callers_trace_and_is_its_child() -> None:
     "given", [None, "", "junk", f"ff-{TRACE}-{PARENT}-01", f"00-{'0' * 32}-{PARENT}-01", f"00-{TRACE}-{'0' * 16}-01"]
 )
 def test_without_a_context_that_makes_sense_a_trace_begins(given: str | None) -> None:
-    context, _ = Tracing(ON).begin(given)
+    context, _ = Tracing(ON, encoded).begin(given)
     assert context is not None
     assert context.parent == ""
     assert context.trace != TRACE
@@ -31,16 +32,16 @@ def test_without_a_context_that_makes_sense_a_trace_begins(given: str | None) ->
 
 def test_a_caller_that_records_nothing_is_left_alone() -> None:
     given = f"00-{TRACE}-{PARENT}-00"
-    assert Tracing(ON).begin(given) == (None, given)
+    assert Tracing(ON, encoded).begin(given) == (None, given)
 
 
 def test_what_is_not_recorded_here_is_not_recorded_further_on() -> None:
-    context, along = Tracing(sampler("always_off", 1.0)).begin(f"00-{TRACE}-{PARENT}-01")
+    context, along = Tracing(sampler("always_off", 1.0), encoded).begin(f"00-{TRACE}-{PARENT}-01")
     assert (context, along) == (None, f"00-{TRACE}-{PARENT}-00")
-    context, along = Tracing(sampler("parentbased_always_off", 1.0)).begin(None)
+    context, along = Tracing(sampler("parentbased_always_off", 1.0), encoded).begin(None)
     assert context is None
     assert along.endswith("-00")
-    assert Tracing(ON).begin(along) == (None, along)
+    assert Tracing(ON, encoded).begin(along) == (None, along)
 
 
 def test_a_share_of_traces_is_the_same_share_in_every_process() -> None:
@@ -53,10 +54,10 @@ def test_a_share_of_traces_is_the_same_share_in_every_process() -> None:
 
 def test_more_than_may_wait_is_dropped_and_counted() -> None:
     woken: list[None] = []
-    tracing = Tracing(ON, most=3, batch=2)
+    tracing = Tracing(ON, encoded, most=3, batch=2)
     tracing.wake = lambda: woken.append(None)
     for number in range(5):
-        tracing.record(http, Context(TRACE, PARENT, "", 0.0), 1.0, "GET", "/", "/", number)
+        tracing.record(http(Context(TRACE, PARENT, "", 0.0), 1.0, "GET", "/", "/", number))
     assert (tracing.recorded, tracing.dropped, len(tracing.waiting), len(woken)) == (3, 2, 3, 1)
 
 
@@ -69,7 +70,7 @@ def test_only_our_own_providers_are_told_the_trace_unless_somebody_wants_that(
 ) -> None:
     token = UPSTREAM.set(None)
     try:
-        Tracing(ON, to_upstream=setting).take_along(
+        Tracing(ON, encoded, to_upstream=setting).take_along(
             Context(TRACE, PARENT, "", 0.0), Provider(id="p", kind="openai", local=local)
         )
         assert UPSTREAM.get() == (f"00-{TRACE}-{PARENT}-01" if told else None)

@@ -115,7 +115,7 @@ class Edge:
             self._count(request, began)
             if tracing is not None and span is not None and (request.access != "open" or span.parent):
                 said = (request.method, request.path, request.route, request.status)
-                tracing.record(http, span, time.time(), *said)
+                tracing.record(http(span, time.time(), *said))
             request.close()
 
     def _count(self, request: HttpRequest, began: float) -> None:

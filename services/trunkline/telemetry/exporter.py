@@ -1,7 +1,7 @@
 """Sends spans and metrics to a collector, from a thread of its own: one that is slow or away slows nobody.
 
-What waits is bounded, what doesn't fit is dropped and counted. Making spans takes the interpreter's lock, so it is
-given back after every few: the event loop never waits for a whole batch.
+What waits is bounded, what doesn't fit is dropped and counted. The thread puts together what is encoded already, and
+sends it: it takes the interpreter from the event loop for a fraction of a millisecond a batch.
 """
 
 import asyncio
@@ -13,23 +13,20 @@ import ssl
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable
 from urllib.parse import urlsplit
 
 import structlog
 from trunkline_actors.runtime import Runtime
-from trunkline_actors.spans import Span, Value
+from trunkline_actors.spans import Value
 from trunkline_actors.tracing import ToUpstream, Tracing, sampler
 from trunkline_events.tasks import end_task
 
 from trunkline.telemetry.config import Otlp, Target
 from trunkline.telemetry.families import Family, Names, of_gateway, of_process
-from trunkline.telemetry.wire import metrics_request, spans_request
+from trunkline.telemetry.wire import encoded, metrics_request, spans_request
 
 log = structlog.get_logger()
 
-AT_ONCE = 32
-"""Records made into spans before somebody else gets the interpreter."""
 LAST_WORDS_S = 2.0
 """Seconds that the end of a process waits for a collector, at most."""
 TRIES = 3
@@ -56,9 +53,8 @@ class Exporter:
             "trunkline.roles": list(runtime.roles),
             **otlp.resource,
         }
-        self._tracing = Tracing(
-            sampler(otlp.sampler, otlp.argument), to_upstream=to_upstream, most=otlp.most, batch=otlp.batch
-        )
+        chosen = sampler(otlp.sampler, otlp.argument)
+        self._tracing = Tracing(chosen, encoded, to_upstream=to_upstream, most=otlp.most, batch=otlp.batch)
         self._traces = Sender(otlp.traces) if otlp.traces else None
         self._metrics = Sender(otlp.metrics) if otlp.metrics else None
         self._measured: deque[bytes] = deque(maxlen=1)  # who missed one hears the next, which says it all
@@ -125,7 +121,8 @@ class Exporter:
     def _export(self) -> None:
         waiting = self._tracing.waiting
         while waiting and self._traces is not None:
-            count, spans = self._make(min(len(waiting), self._otlp.batch))
+            count = min(len(waiting), self._otlp.batch)
+            spans = [waiting.popleft() for _ in range(count)]
             body = spans_request(spans, self._resource, self._runtime.version)
             if (problem := self._traces.send(body, self._ending)) is not None:
                 self._runtime.telling.not_exported += count
@@ -134,16 +131,6 @@ class Exporter:
             problem = self._metrics.send(self._measured.popleft(), self._ending)
             if problem is not None:
                 self._complain(problem)
-
-    def _make(self, count: int) -> tuple[int, Iterable[Span]]:
-        spans: list[Span] = []
-        waiting = self._tracing.waiting
-        for number in range(1, count + 1):
-            make, what = waiting.popleft()
-            spans += make(*what)
-            if number % AT_ONCE == 0:
-                time.sleep(0)
-        return count, spans
 
     def _complain(self, problem: str) -> None:
         now = time.monotonic()
