@@ -26,6 +26,7 @@ from trunkline_events.secret import reference_problem
 from trunkline_events.subjects import id_problem
 from trunkline_projections.models import Registry
 
+from trunkline_actors.addressing import base_url_problem, headers_problem
 from trunkline_actors.plugins import unknown_kind
 from trunkline_actors.requests import AUTO
 
@@ -36,8 +37,6 @@ FEATURES = frozenset({"tools", "vision", "json_schema", "thinking", "embeddings"
 
 AFTER = {"enable": "enabled", "disable": "disabled", "retire": "retired"}
 """What a model's status is after each verb."""
-
-_SECRET_HEADERS = ("authorization", "api-key", "apikey", "token", "cookie", "secret")
 
 R = TypeVar("R", Model, Provider)
 
@@ -254,8 +253,8 @@ def _price_problem(price: Price) -> Refused | None:
 def _provider_problem(provider: Provider, kinds: frozenset[str]) -> Refused | None:
     if provider.kind not in kinds:
         return invalid(unknown_kind(provider.kind, kinds), "kind")
-    if provider.base_url is not None and not provider.base_url.startswith(("http://", "https://")):
-        return invalid("base_url must start with http:// or https://", "base_url")
+    if provider.base_url is not None and (problem := base_url_problem(provider.base_url)):
+        return invalid(problem, "base_url")
     if provider.kind == "openai-compatible" and provider.base_url is None:
         return invalid("a provider of kind 'openai-compatible' needs a base_url", "base_url")
     if provider.secret is not None and (problem := reference_problem(provider.secret)):
@@ -270,10 +269,8 @@ def _provider_problem(provider: Provider, kinds: frozenset[str]) -> Refused | No
         return invalid("breaker_failures must be at least 1", "breaker_failures")
     if provider.max_concurrency is not None and provider.max_concurrency < 1:
         return invalid("max_concurrency must be at least 1", "max_concurrency")
-    for name in provider.headers:
-        if any(word in name.lower() for word in _SECRET_HEADERS):
-            return invalid(f"header {name!r} would put a secret into the log; use `secret`", "headers")
-    return None
+    problem = headers_problem(provider.headers)
+    return invalid(problem, "headers") if problem else None
 
 
 def invalid(message: str, param: str | None) -> Refused:

@@ -217,7 +217,72 @@ NONSENSE: list[tuple[dict[str, Any], str, str]] = [
     ({"headers": {"Authorization": "Bearer x"}}, "headers", "`secret`"),
     ({"headers": {"x-API-key": "x"}}, "headers", "`secret`"),
     ({"headers": {"Cookie": "x"}}, "headers", "`secret`"),
+    ({"headers": {"Host": "x"}}, "headers", "'Host'"),
+    ({"base_url": "http:///v1"}, "base_url", "host"),
 ]
+
+ADDRESSES = [
+    "http://box:8000/v1",
+    "https://a.b-c.example./x",
+    "http://[::1]:80",
+    "http://10.0.0.1",
+    "http://bücher.example",
+]
+NO_ADDRESSES = {
+    "no password": ["http://user:sk-canary@host/v1", "http://sk-canary@host", "http://sk-canary@", "http://:@host"],
+    "must end with the path": ["http://host/v1?api_key=sk-canary", "http://host/v1?", "http://host#sk-canary"],
+    "name a host": ["http://", "http:///v1", "http://:80/v1", "http://h:port", "http://h:65536", "http://[::1/v1"],
+    "must name a host": ["http://a..b", f"http://{'a' * 64}.example", "http://[::x]", "http://[h]/v1", "http://h%0a/"],
+    "control character": ["http://ho st", "http://host/\r\nX: sk-canary", "http://host\\@sk-canary", "http://h\t/"],
+    "http://": ["ftp://box", "HTTP//box", "", "box:80"],
+}
+
+
+@pytest.mark.parametrize("url", ADDRESSES)
+def test_a_provider_is_registered_at_an_address(url: str) -> None:
+    command = RegisterProvider(id="q", kind="openai", base_url=url)
+    assert isinstance(register_provider(EMPTY, command, KINDS), ProviderRegistered)
+
+
+@pytest.mark.parametrize(("words", "url"), [(words, url) for words, urls in NO_ADDRESSES.items() for url in urls])
+def test_an_address_that_is_none_or_holds_a_secret_is_refused_and_not_repeated(words: str, url: str) -> None:
+    command = RegisterProvider(id="q", kind="openai", base_url=url)
+    message = refused(register_provider(EMPTY, command, KINDS), param="base_url")
+    assert words in message
+    assert "sk-canary" not in message
+
+
+FRAMING = [
+    "Content-Length",
+    "transfer-encoding",
+    "HOST",
+    "Connection",
+    "Keep-Alive",
+    "TE",
+    "Upgrade",
+    "Accept-Encoding",
+]
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        *({name: "1"} for name in FRAMING),
+        *({name: "1"} for name in ("", "X Team", "X-Team:", "X-T\u00e9am", "X-Team\n")),
+        *({"X-Team": f"a{text}b"} for text in ("\r\nHost: x", "\n", "\0", "\x7f", "\u00e9")),
+        *({"X-Team": value} for value in (" a", "a ", "\ta", " ")),
+    ],
+    ids=repr,
+)
+def test_a_header_that_would_break_a_request_is_refused(headers: dict[str, str]) -> None:
+    command = RegisterProvider(id="q", kind="openai", headers=headers)
+    refused(register_provider(EMPTY, command, KINDS), param="headers")
+
+
+@pytest.mark.parametrize("value", ["", "a", "a b\tc", 'x=1; y="2"'])
+def test_other_headers_are_taken(value: str) -> None:
+    command = RegisterProvider(id="q", kind="openai", headers={"X-Team_1": value})
+    assert isinstance(register_provider(EMPTY, command, KINDS), ProviderRegistered)
 
 
 @pytest.mark.parametrize(("fields", "param", "words"), [({"id": ""}, "id", "empty"), *NONSENSE])
