@@ -9,9 +9,9 @@ from msgspec import Struct, structs
 from trunkline_events import subjects
 from trunkline_events.envelope import RecordedEvent
 from trunkline_events.log import Scope
-from trunkline_events.money import usd_from_nanos
+from trunkline_events.money import BadAmount, nanos_from_usd, usd_from_nanos
 from trunkline_events.refusal import Refused
-from trunkline_events.thread import Asked, Operation, RouteDecided
+from trunkline_events.thread import Asked, Books, Operation, RouteDecided
 from trunkline_events.times import format_time
 
 from trunkline_actors import capabilities
@@ -23,6 +23,7 @@ from trunkline_actors.present import moment_of
 from trunkline_actors.pricing import worst_case
 from trunkline_actors.ranking import TYPICAL_OUTPUT, rank
 from trunkline_actors.requests import AUTO, Parsed, Route, route_problem
+from trunkline_actors.routing import decide
 from trunkline_actors.runtime import Runtime
 from trunkline_actors.shortlist import Shortlists
 
@@ -35,7 +36,10 @@ A_DECISION = 4
 
 
 class Recommend(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A request that nobody sends: its sizes in tokens, what it needs, and its extension `route`."""
+    """A request that nobody sends: its sizes in tokens, what it needs, and its extension `route`.
+
+    `key` is the id of the key it would come with.
+    """
 
     model: str = AUTO
     operation: Operation = "chat"
@@ -46,6 +50,7 @@ class Recommend(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     hints: list[str] = []
     route: Route = Route()
     thread_id: str | None = None
+    key: str = ""
     limit: int = 16
 
 
@@ -74,25 +79,32 @@ class AdviceActor(ServiceActor):
     async def _recommend(self, given: Recommend, delivery: Delivery) -> Reply:
         if problem := _problem(given) or route_problem(given.route):
             return problem
+        try:
+            most = None if given.route.max_cost_usd is None else nanos_from_usd(given.route.max_cost_usd)
+        except BadAmount as error:
+            return Refused(code="invalid_request", message=str(error), param="route.max_cost_usd")
         runtime = self._runtime
         await runtime.gateway.catch_up()
         now = runtime.clock()
-        moment = moment_of(runtime, now, 0.5, shortlists=self._shortlists, busy={}, turn=0)
+        moment = moment_of(runtime, now, 0.5, shortlists=self._shortlists, busy={}, turns={})
         thread = given.thread_id or subjects.NO_THREAD
         configured = await runtime.configurations.of(thread)
-        request = structs.replace(_request(given, now), thread=thread, configuration=configured.routing)
+        request = structs.replace(_request(given, now, most), thread=thread, configuration=configured.routing)
         ranked = rank(request, moment)
-        if isinstance(ranked, Refused):
-            return ranked
-        models = [one.model for one in ranked.considered if one.score is not None]
+        # As a request would be, but for budgets: what may be spent is not looked at, what it may cost is.
+        decision = decide(Books(config_seq=configured.routing.sequence), request, moment)
+        if isinstance(ranked, Refused) or not isinstance(decision, RouteDecided):
+            refused = ranked if isinstance(ranked, Refused) else decision
+            assert isinstance(refused, Refused), "nothing is exceeded where there is no budget"
+            return refused
         return {
             "seq": moment.log_seq,
-            "model": models[0],
+            "model": decision.model,
             "candidates": [
                 {**msgspec.to_builtins(one), **_told(one.model, given, ranked.plan.needs.wanted, moment)}
-                for one in ranked.considered[: given.limit]
+                for one in decision.candidates[: given.limit]
             ],
-            "left_out": ranked.left_out,
+            "left_out": decision.left_out,
             "policy_version": moment.gateway.routing.version,
             "rule": ranked.plan.rule,
             "override": ranked.plan.override,
@@ -133,7 +145,7 @@ def _problem(given: Recommend) -> Refused | None:
     return None
 
 
-def _request(given: Recommend, now: float) -> Request:
+def _request(given: Recommend, now: float, most: int | None) -> Request:
     route = msgspec.to_builtins(given.route)
     asked = Asked(
         operation=given.operation,
@@ -149,7 +161,8 @@ def _request(given: Recommend, now: float) -> Request:
         request_id=NOBODY,
         attempt_id=NOBODY,
         attempt=1,
-        parsed=Parsed(asked=asked, route=given.route),
+        parsed=Parsed(asked=asked, route=given.route, max_cost_nanos=most),
+        key=given.key,
         tried=(),
         reply="",
         deadline=now,

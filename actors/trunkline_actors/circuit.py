@@ -125,12 +125,18 @@ def kept_out(circuit: Circuit, provider: str) -> str:
 def probed(
     circuit: Circuit, provider: Provider, attempt_id: str, failure: FailureClass | None, now: float
 ) -> Closed | Opened | None:
-    """What the end of a probe settles. None where it says nothing, or where this is not the probe any more."""
+    """What the end of a probe settles; None where this is not the probe any more.
+
+    One that was cut short says nothing of the provider: another may probe at once.
+    """
     if circuit.state != "half-open" or circuit.probe != attempt_id:
         return None
     if failure is None or failure in _ANSWERED:
         return Closed(provider=provider.id)
-    return _opened(provider, circuit.failures + 1, now) if trips_breaker(failure) else None
+    if failure is FailureClass.ABORTED:
+        opened = circuit.opened_at if circuit.opened_at is not None else now
+        return Opened(provider=provider.id, failures=circuit.failures, opened_at=opened, retry_at=now)
+    return _opened(provider, circuit.failures + 1, now)
 
 
 def reset(circuit: Circuit, provider: str, reason: str | None) -> Reset | None:

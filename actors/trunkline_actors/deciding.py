@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from collections import Counter
 from typing import cast
 
 from msgspec import structs
@@ -48,7 +49,7 @@ class Decider:
         self._spawn = spawn
         self._preparing = Preparing(runtime)
         self._shortlists = Shortlists()
-        self._turn = 0
+        self._turns: Counter[str] = Counter()
 
     async def decide(self, run: Run, request: Request, body: bytes) -> DecidedRoute | Refused | None:
         """Choose and reserve; before saying that nothing fits, look whether the registry has moved on.
@@ -120,18 +121,21 @@ class Decider:
 
     async def _once(self, run: Run, request: Request, answers: dict[str, Refused]) -> DecidedRoute | Refused | None:
         draw, escrow = random.random(), self._escrow
-        self._turn += 1
+        counted = False
         hold = hold_of(request.attempt_id, draw)
         moment = self._moment(self._runtime.clock(), draw)
         decision: RouteDecided | RequestRefused | Refused | None = None
 
         def decide(books: Books, now: float) -> RouteDecided | RequestRefused | Refused:
-            nonlocal moment, decision
+            nonlocal moment, decision, counted
             moment = self._moment(now, draw)
             escrow.give_back(hold)  # from the last time, where that came to nothing
             decision = routing.decide(books, request, moment, escrow.funds(request.key, now, answers))
             if isinstance(decision, RouteDecided):
                 escrow.take(hold, decision.request_id, decision.slices, decision.reserve_nanos)
+                if not counted and decision.basis.turn is not None and request.attempt == 1:
+                    self._turns[decision.rule or ""] += 1
+                    counted = True
             elif not request.parsed.asked.tokens and _lacks_money(decision):
                 return UNCOUNTED
             return decision
@@ -208,7 +212,7 @@ class Decider:
 
     def _moment(self, now: float, draw: float) -> Moment:
         return moment_of(
-            self._runtime, now, draw, shortlists=self._shortlists, busy=self._courier.busy, turn=self._turn
+            self._runtime, now, draw, shortlists=self._shortlists, busy=self._courier.busy, turns=self._turns
         )
 
 

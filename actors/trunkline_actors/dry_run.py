@@ -15,6 +15,7 @@ from trunkline_projections.threads import books_of
 from trunkline_actors.endings import cost_of as cost_of_ending
 from trunkline_actors.pricing import cost_of
 from trunkline_actors.redeciding import Recorded, rates_of, under
+from trunkline_actors.requests import AUTO
 
 
 def recorded_alone(thread: str, decision: RouteDecided, gateway: Gateway) -> Recorded:
@@ -29,7 +30,10 @@ def recorded_alone(thread: str, decision: RouteDecided, gateway: Gateway) -> Rec
 
 
 class Tried(Struct, kw_only=True):
-    """One request: who served it, who would have, and both costs, as far as they are known."""
+    """One request: who served it, who would have, and both costs, as far as they are known.
+
+    `blind`: the policy goes by statistics, and none were recorded with it; `unhinted`: it goes by hints, likewise.
+    """
 
     sequence: int
     request_id: str
@@ -37,6 +41,8 @@ class Tried(Struct, kw_only=True):
     would_be: str | None
     refused: str | None
     rate: Rate | None
+    blind: bool = False
+    unhinted: bool = False
     cost_nanos: int = 0
     settled: Metered | None = None
 
@@ -53,7 +59,8 @@ class DryRun:
 
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
-        self.tried: dict[str, Tried] = {}
+        self._of: dict[str, Tried] = {}
+        self.tried: list[Tried] = []
 
     def decided(self, sequence: int, recorded: Recorded, rates: Mapping[str, Rate]) -> None:
         """A first decision of a request; `rates` are those of that time, for models that nobody looked at then."""
@@ -67,22 +74,32 @@ class DryRun:
             rate = rates_of(made, recorded.gateway.registry)[name]
         else:
             refused = made.code
-        self.tried[decision.request_id] = Tried(
+        asked = decision.asked
+        tried = Tried(
             sequence=sequence,
             request_id=decision.request_id,
             was=decision.model,
             would_be=would_be,
             refused=refused,
             rate=rate,
+            blind=isinstance(made, RouteDecided) and made.basis.blind,
+            unhinted=self._policy.analyzer is not None and asked.model == AUTO and not asked.hints,
         )
+        self.tried.append(tried)
+        self._of[run_of(decision.attempt_id)] = tried
 
     def ended(self, ending: Ending) -> None:
-        """An attempt of a request ended."""
-        tried = self.tried.get(ending.request_id)
+        """An attempt ended: of the request that was decided before, where it was."""
+        tried = self._of.get(run_of(ending.attempt_id))
         if tried is not None:
             tried.cost_nanos += cost_of_ending(ending)
             if isinstance(ending, Metered):
                 tried.settled = ending
+
+
+def run_of(attempt_id: str) -> str:
+    """What the ids of all attempts of a request have in common: unlike its id, no other caller's request has it."""
+    return attempt_id.rpartition("-")[0]
 
 
 class Summary(Struct, kw_only=True):
@@ -93,6 +110,8 @@ class Summary(Struct, kw_only=True):
     moved: Counter[tuple[str, str]] = field(default_factory=Counter)
     refused: Counter[str] = field(default_factory=Counter)
     compared: int = 0
+    blind: int = 0
+    unhinted: int = 0
     was_nanos: int = 0
     would_be_nanos: int = 0
 
@@ -100,8 +119,10 @@ class Summary(Struct, kw_only=True):
 def summary(run: DryRun) -> Summary:
     """Count and add up."""
     told = Summary()
-    for one in run.tried.values():
+    for one in run.tried:
         told.requests += 1
+        told.blind += one.blind
+        told.unhinted += one.unhinted
         if one.would_be is None:
             told.refused[one.refused or "refused"] += 1
         elif one.would_be == one.was:
@@ -124,6 +145,8 @@ def shown(told: Summary) -> dict[str, Any]:
         "moved": [{"from": was, "to": new, "requests": count} for (was, new), count in told.moved.most_common()],
         "refused": dict(told.refused),
         "compared": told.compared,
+        "without_statistics": told.blind,
+        "without_hints": told.unhinted,
         "cost_usd": usd_from_nanos(told.was_nanos),
         "would_cost_usd": usd_from_nanos(told.would_be_nanos),
     }

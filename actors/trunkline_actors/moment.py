@@ -10,6 +10,7 @@ from trunkline_events.rate import Rate
 from trunkline_events.registry import Canary, Model
 from trunkline_events.subjects import NO_THREAD
 from trunkline_projections.folds import Gateway
+from trunkline_projections.models import Registry
 
 from trunkline_actors.circuit import offers
 from trunkline_actors.plan import Needs
@@ -46,9 +47,9 @@ class Moment(Struct, frozen=True, kw_only=True):
     """What the world looked like: the gateway at `log_seq`, the rates that applied, the clock and the draw, 0 to 1.
 
     `measured` are the statistics of models, `busy` how many calls of each this router itself has under way, `forced`
-    the model that this process was told to use; `turn` counts its decisions. `blind` says whether there were no
-    statistics at all, `behind` which models came after all others, where that is known from somewhere else.
-    `shortlists` are those made before.
+    the model that this process was told to use; `turns` counts the requests that took turns, by rule ("": of none).
+    `blind` says whether there were no statistics at all, `behind` which models came after all others, where that is
+    known from somewhere else. `shortlists` are those made before.
     """
 
     gateway: Gateway
@@ -59,7 +60,7 @@ class Moment(Struct, frozen=True, kw_only=True):
     measured: Mapping[str, Measured] = {}
     busy: Mapping[str, int] = {}
     forced: str | None = None
-    turn: int = 0
+    turns: Mapping[str, int] = {}
     blind: bool | None = None
     behind: frozenset[str] = frozenset()
     shortlists: Shortlists = field(default_factory=Shortlists)
@@ -85,6 +86,7 @@ def served(model: Model, request: Request, moment: Moment, needs: Needs) -> Serv
         or moment.draw * MEAN_STRIDE % 1.0 >= canary.weight
         or canary.provider not in moment.gateway.registry.providers
         or any(pair == (model.id, canary.version) for pair in zip(request.tried, request.versions, strict=False))
+        or canary.provider in refusing(request, moment.gateway.registry)
         or leaks(moment.gateway.registry.providers[canary.provider], needs) is not None
         or closed_off(canary.provider, moment) is not None
     ):
@@ -105,6 +107,31 @@ def _canary(model: Model, canary: Canary) -> Served:
 def itself(model: Model) -> Served:
     """A model in its own version."""
     return Served(model.version, model.provider, model.upstream, model.id)
+
+
+REFUSED_US = "its provider refused our key"
+FILTERED = "its provider filtered this request"
+_REFUSING = {FailureClass.AUTH: REFUSED_US, FailureClass.CONTENT_FILTER: FILTERED}
+
+
+def failed_before(request: Request, registry: Registry) -> list[tuple[Model, Served, FailureClass]]:
+    """What failed and was not waited out: the model, as what it served (its canary, for one), and how."""
+    failures = request.failures or (FailureClass.INTERNAL,) * len(request.tried)
+    versions = request.versions or ("",) * len(request.tried)
+    found = []
+    for name, version, failure in list(zip(request.tried, versions, failures, strict=False))[request.rested :]:
+        model = registry.models.get(name)
+        if model is not None:
+            found.append((model, as_decided(model, version), failure))
+    return found
+
+
+def refusing(request: Request, registry: Registry) -> dict[str, str]:
+    """Providers that no model of theirs can serve this request at any more, and why."""
+    if not request.tried:
+        return {}
+    failed = failed_before(request, registry)
+    return {tried.provider: _REFUSING[failure] for _, tried, failure in failed if failure in _REFUSING}
 
 
 def closed_off(provider: str, moment: Moment) -> str | None:

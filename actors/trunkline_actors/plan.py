@@ -4,9 +4,7 @@ In order of force: what an operator forces, the model or the wishes of the reque
 fits it, what its thread prefers, and then `auto`. Conditions of all of them add up. Pure.
 """
 
-import re
 from collections.abc import Iterable, Mapping
-from functools import lru_cache
 from typing import Any, TypeVar
 
 import msgspec
@@ -61,10 +59,7 @@ class Stage(Struct, frozen=True):
 
 
 class Plan(Struct, frozen=True, kw_only=True):
-    """How candidates are to be found. `guessed` are capabilities that only a hint asks for: nice to have.
-
-    `last` is the first of the stages that are fallbacks; `optional` names models that need not be registered.
-    """
+    """How candidates are to be found. `guessed` are capabilities that only a hint asks for: nice to have."""
 
     stages: tuple[Stage, ...]
     needs: Needs
@@ -162,7 +157,8 @@ def _needs(asked: Asked, routes: list[Route], requires: list[Require], registry:
         for name, least in wanted_of(more).items():
             capabilities[name] = max(least, capabilities.get(name, 0.0))
     sources: list[Route | Require] = [*routes, *requires]
-    if len(sources) == 3 and sources[0] is NO_WISHES is sources[1] and sources[2] == _NO_REQUIREMENTS:
+    plain = sources[0] is NO_WISHES is sources[1] and not min_match
+    if plain and len(sources) == 3 and sources[2] == _NO_REQUIREMENTS:
         return Needs(features=tuple(asked.features), allowed=tuple(asked.allowed))  # most requests
     return Needs(
         features=tuple(asked.features),
@@ -227,12 +223,20 @@ def applies(when: When, given: Given) -> bool:
 
 
 def fits(pattern: str, text: str) -> bool:
-    """Whether a text is what a pattern says, in which `*` stands for any text and everything else for itself."""
-    if "*" not in pattern:
+    """Whether a text is what a pattern says, in which `*` stands for any text and everything else for itself.
+
+    Each piece is taken where it is found first, so that it takes no longer than the pattern and the text are long.
+    """
+    first, *pieces = pattern.split("*")
+    if not pieces:
         return pattern == text
-    return _compiled(pattern).fullmatch(text) is not None
-
-
-@lru_cache(maxsize=4096)
-def _compiled(pattern: str) -> re.Pattern[str]:
-    return re.compile(".*".join(map(re.escape, pattern.split("*"))), re.DOTALL)
+    *between, last = pieces
+    if not text.startswith(first) or len(text) < len(first) + len(last) or not text.endswith(last):
+        return False
+    place, end = len(first), len(text) - len(last)
+    for piece in between:
+        place = text.find(piece, place, end)
+        if place < 0:
+            return False
+        place += len(piece)
+    return True

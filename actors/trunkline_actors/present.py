@@ -8,9 +8,15 @@ from trunkline_actors.shortlist import Shortlists
 
 
 def moment_of(
-    runtime: Runtime, now: float, draw: float, *, shortlists: Shortlists, busy: Mapping[str, int], turn: int
+    runtime: Runtime,
+    now: float,
+    draw: float,
+    *,
+    shortlists: Shortlists,
+    busy: Mapping[str, int],
+    turns: Mapping[str, int],
 ) -> Moment:
-    """The moment at `now`, Unix time. `busy` counts the calls that a router itself has under way, by model."""
+    """The moment at `now`, Unix time. `busy` counts the calls a router has under way, by model, `turns` by rule."""
     view = runtime.gateway
     return Moment(
         gateway=view.state,
@@ -21,6 +27,6 @@ def moment_of(
         measured=runtime.board.measured(),
         busy=busy,
         forced=runtime.forced,
-        turn=turn,
+        turns=turns,
         shortlists=shortlists,
     )

@@ -10,10 +10,10 @@ from trunkline_events.registry import Model
 from trunkline_events.thread import Asked, Candidate
 
 from trunkline_actors import plan
-from trunkline_actors.moment import Moment, Request, closed_off
+from trunkline_actors.moment import Moment, Request, closed_off, failed_before, refusing
 from trunkline_actors.plan import Given, Needs, Plan, Stage
 from trunkline_actors.requests import AUTO, BYTES_A_TOKEN, MOST_BYTES_A_TOKEN
-from trunkline_actors.shortlist import Shortlist, World
+from trunkline_actors.shortlist import SPEED, Shortlist, World
 from trunkline_actors.strategies import Conditions, Order, order
 
 MAX_CANDIDATES = 16
@@ -25,15 +25,20 @@ TYPICAL_OUTPUT = 512
 TOO_LONG = "its context window is too small"
 NO_LONGER = "its context window is no larger than that of one that was too small"
 FAILED = "failed already for this request"
-REFUSED_US = "its provider refused our key"
-FILTERED = "its provider filtered this request"
+_SHAKES = frozenset(
+    {
+        *(FailureClass.RATE_LIMITED, FailureClass.OVERLOADED, FailureClass.UNAVAILABLE),
+        *(FailureClass.CONNECTION, FailureClass.TIMEOUT),
+    }
+)
 
 
 class Ranked(Struct, frozen=True, kw_only=True):
     """The models that can serve a request, best first, and what was considered, with the reason.
 
     `considered` holds the first `MAX_CANDIDATES`, those that can serve before those that can't; `left_out` counts the
-    rest by reason. `blind`: statistics were asked for and there were none.
+    rest by reason. `blind`: statistics were asked for and there were none. `by_speed`: a speed that is measured decided
+    who fits. `turn`: whose turn it was, where models take turns.
     """
 
     models: list[Model]
@@ -42,7 +47,9 @@ class Ranked(Struct, frozen=True, kw_only=True):
     stages: "list[Placed]"
     plan: Plan
     uses_statistics: bool = False
+    by_speed: bool = False
     blind: bool = False
+    turn: int | None = None
 
     def recorded(self, chosen: int) -> tuple[list[Candidate], dict[str, int]]:
         """What is recorded where the model at this place was chosen: candidates, it among them, and counts of the rest.
@@ -133,7 +140,8 @@ def _ranked(planned: Plan, needs: Needs, request: Request, moment: Moment) -> Ra
         found.add(stage, listed, bars, planned, passed_over, request, moment)
     if not found.models:
         return _no_route(request, planned, found.rejected, found.reasons)
-    return found.ranked(planned)
+    by_speed = SPEED in needs.wanted or SPEED in planned.guessed
+    return structs.replace(found.ranked(structs.replace(planned, needs=needs)), by_speed=by_speed)
 
 
 class _Found:
@@ -147,7 +155,9 @@ class _Found:
         self.whys: Counter[str] = Counter()
         self.stages: list[Placed] = []
         self.uses_statistics = self.blind = False
+        self.turn: int | None = None
         self._seen: set[str] = set()
+        self._named: dict[str, str] = {}
         self._before = 0.0
 
     def add(
@@ -165,14 +175,22 @@ class _Found:
         if self._seen or passed_over or bars.any(listed):
             kept = [place for place, model in enumerate(models) if self._keeps(model, bars, passed_over, listed)]
             models, prices = [models[place] for place in kept], [prices[place] for place in kept]
+        self.reasons.update(listed.reasons)
         for one in listed.rejected:
             if one.model not in self._seen:
                 self._seen.add(one.model)
                 self.rejected.append(one)
-        self.reasons.update(listed.reasons)
+        if stage.names is None:  # those that were named before are among all: they count once
+            self.reasons.subtract(self._named.values())
+        else:
+            self._named.update((one.model, one.reason) for one in listed.rejected)
         if not models:
             return
-        ordered = order(models, prices, stage, _conditions(request, moment, planned, stage, listed))
+        behind = moment.behind | bars.behind(models) if stage.optimize else moment.behind
+        conditions = _conditions(request, moment, planned, stage, listed, behind)
+        ordered = order(models, prices, stage, conditions)
+        if ordered.turned:
+            self.turn = conditions.turn
         self.blind = self.blind or ordered.blind
         self.uses_statistics = self.uses_statistics or stage.optimize in _CONSULTING
         offset = AFTER_ALL if stage.why == "fallback" else self._before
@@ -214,6 +232,7 @@ class _Found:
             plan=planned,
             uses_statistics=self.uses_statistics,
             blind=self.blind,
+            turn=self.turn,
         )
 
 
@@ -221,7 +240,9 @@ _BY_QUALITY = frozenset({"quality", "balanced"})
 _CONSULTING = frozenset({"latency", "quality", "balanced", "least_busy"})
 
 
-def _conditions(request: Request, moment: Moment, planned: Plan, stage: Stage, listed: Shortlist) -> Conditions:
+def _conditions(
+    request: Request, moment: Moment, planned: Plan, stage: Stage, listed: Shortlist, behind: frozenset[str]
+) -> Conditions:
     asked = request.parsed.asked
     return Conditions(
         tokens_in=asked.input_bound // BYTES_A_TOKEN,
@@ -230,10 +251,10 @@ def _conditions(request: Request, moment: Moment, planned: Plan, stage: Stage, l
         measured=moment.measured,
         busy=moment.busy,
         draw=moment.draw,
-        turn=moment.turn,
+        turn=moment.turns.get(planned.rule or "", 0),
         percentile=planned.percentile,
         blind=moment.blind,
-        behind=moment.behind,
+        behind=behind,
     )
 
 
@@ -245,27 +266,33 @@ class Bars(Struct, frozen=True):
     no_larger_than: int
     tokens: int
 
+    shaken: frozenset[str] = frozenset()
+    """Providers that failed this request in a way that other models of theirs may share: others come first."""
+
     @classmethod
     def of(cls, request: Request, moment: Moment) -> "Bars":
         registry = moment.gateway.registry
-        models: dict[str, str] = {}
         circuits = {name: why for name in moment.gateway.circuits if (why := closed_off(name, moment)) is not None}
+        tokens = _surely(request.parsed.asked)
+        if not request.tried:
+            return cls({}, circuits, 0, tokens)
+        models: dict[str, str] = {}
         no_larger_than = 0
-        failures = request.failures or (FailureClass.INTERNAL,) * len(request.tried)
-        versions = request.versions or ("",) * len(request.tried)
-        providers: dict[str, str] = {}
-        for name, version, failure in list(zip(request.tried, versions, failures, strict=False))[request.rested :]:
-            model = registry.models.get(name)
-            if model is None or (model.canary is not None and model.canary.version == version):
-                continue  # its canary failed: the model itself may serve
-            models[name] = FAILED
+        shaken: set[str] = set()
+        for model, tried, failure in failed_before(request, registry):
+            if tried.name == model.id:  # where its canary failed, the model itself may serve
+                models[model.id] = FAILED
             if failure == FailureClass.CONTEXT_LENGTH:
                 no_larger_than = max(no_larger_than, model.context_window or 0)
-            elif failure == FailureClass.AUTH:
-                providers[model.provider] = REFUSED_US
-            elif failure == FailureClass.CONTENT_FILTER:
-                providers[model.provider] = FILTERED
-        return cls(models, {**circuits, **providers}, no_larger_than, _surely(request.parsed.asked))
+            if failure in _SHAKES:
+                shaken.add(tried.provider)
+        return cls(models, {**circuits, **refusing(request, registry)}, no_larger_than, tokens, frozenset(shaken))
+
+    def behind(self, models: Sequence[Model]) -> frozenset[str]:
+        """The models of providers that failed this request, where there are others."""
+        if not self.shaken:
+            return frozenset()
+        return frozenset(model.id for model in models if model.provider in self.shaken)
 
     def any(self, listed: Shortlist) -> bool:
         """Whether any of these models can be concerned."""

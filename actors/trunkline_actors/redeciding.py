@@ -120,7 +120,7 @@ def _decide(
         measured=decision.stats,
         busy=basis.busy,
         forced=basis.forced,
-        turn=basis.turn,
+        turns={decision.rule or "": basis.turn or 0},
         blind=blind,
         behind=behind,
     )

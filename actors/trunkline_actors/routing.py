@@ -13,7 +13,6 @@ from trunkline_actors.money import Exceeded, Fund, Underfunded, Waiting
 from trunkline_actors.pricing import is_in_log
 from trunkline_actors.ranking import Ranked, rank
 from trunkline_actors.recorded import funded
-from trunkline_actors.shortlist import SPEED
 
 
 class Reconfigured(Refused, frozen=True, kw_only=True):
@@ -109,9 +108,9 @@ def _decided(choice: Choice, request: Request, moment: Moment, funds: tuple[Fund
 
 def _statistics(ranked: Ranked, candidates: list[Candidate], moment: Moment) -> dict[str, Measured]:
     """Those that it was decided by: of the candidates, or of every model where a measured speed is asked for."""
-    if not moment.measured or not (ranked.uses_statistics or SPEED in ranked.plan.needs.wanted):
+    if not moment.measured or not (ranked.uses_statistics or ranked.by_speed):
         return {}
-    names = moment.measured if SPEED in ranked.plan.needs.wanted else [one.model for one in candidates]
+    names = moment.measured if ranked.by_speed else [one.model for one in candidates]
     return {name: moment.measured[name] for name in names if name in moment.measured}
 
 
@@ -130,7 +129,7 @@ def _basis(
         failures=[failure.value for failure in request.failures],
         versions=list(request.versions),
         rested=request.rested,
-        turn=moment.turn,
+        turn=ranked.turn,
         busy={one.model: moment.busy[one.model] for one in candidates if one.model in moment.busy}
         if ranked.uses_statistics
         else {},

@@ -47,12 +47,16 @@ class Conditions(Struct, frozen=True, kw_only=True):
 
 
 class Order(Struct, frozen=True):
-    """Scores and the places of the models by them, best first; `why` they have those; whether there were statistics."""
+    """Scores and the places of the models by them, best first; `why` they have those.
+
+    `blind`: there were no statistics. `turned`: they depend on whose turn it was.
+    """
 
     scores: Sequence[float]
     places: Sequence[int]
     why: str
     blind: bool = False
+    turned: bool = False
 
 
 def order(models: Sequence[Model], prices: Sequence[tuple[int, int]], stage: Stage, conditions: Conditions) -> Order:
@@ -68,18 +72,27 @@ def order(models: Sequence[Model], prices: Sequence[tuple[int, int]], stage: Sta
         if blind is None:
             blind = not any(model.id in conditions.measured for model in models)
         if blind:
-            return _sorted(models, _in_turn(models, conditions), conditions, BLIND, blind=True)
+            return _sorted(models, _in_turn(models, conditions), conditions, BLIND, blind=True, turned=True)
     scores = _costs(prices, conditions) if strategy == "cost" else _SCORES[strategy](models, prices, conditions)
-    return _sorted(models, scores, conditions, stage.why)
+    return _sorted(models, scores, conditions, stage.why, turned=strategy in _TAKES_TURNS)
+
+
+_TAKES_TURNS = frozenset({"round_robin", "least_busy"})
 
 
 def _sorted(
-    models: Sequence[Model], scores: list[float], conditions: Conditions, why: str, *, blind: bool = False
+    models: Sequence[Model],
+    scores: list[float],
+    conditions: Conditions,
+    why: str,
+    *,
+    blind: bool = False,
+    turned: bool = False,
 ) -> Order:
     if conditions.behind:
         pairs = zip(models, scores, strict=True)
         scores = [BEHIND_ALL if model.id in conditions.behind else score for model, score in pairs]
-    return Order(scores, sorted(range(len(scores)), key=scores.__getitem__), why, blind)
+    return Order(scores, sorted(range(len(scores)), key=scores.__getitem__), why, blind, turned)
 
 
 def _costs(prices: Sequence[tuple[int, int]], conditions: Conditions) -> list[float]:

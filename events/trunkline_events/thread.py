@@ -134,7 +134,7 @@ class Basis(Struct, frozen=True, kw_only=True, omit_defaults=True):
     failures: list[str] = []
     versions: list[str] = []
     rested: int = 0
-    turn: int = 0
+    turn: int | None = None
     busy: dict[str, int] = {}
     blind: bool = False
     rates: dict[str, Rate] = {}

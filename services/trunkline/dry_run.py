@@ -1,6 +1,5 @@
 """Tries a policy on the requests in the log."""
 
-from collections import deque
 from contextlib import aclosing
 
 from trunkline_actors.dry_run import DryRun, recorded_alone
@@ -24,15 +23,16 @@ async def dry_run(log: JetStreamLog, policy: Policy, rates: Rates, *, last: int,
     """
     events = await _since(log, since) if since is not None else await _last(log, last)
     line, run = await timeline(log), DryRun(policy)
-    firsts = deque((event for event in events if _is_first(event)), maxlen=None if since is not None else last)
-    for event in firsts:
-        assert isinstance(event.body, RouteDecided)
-        gateway = line.at(event.body.log_seq)
-        recorded = recorded_alone(event.aggregate, event.body, gateway)
-        run.decided(event.sequence, recorded, rates.at(gateway.registry, event.body.now))
+    firsts = [event.sequence for event in events if _is_first(event)]
+    begin = firsts[-last] if since is None and len(firsts) > last else 0
     for event in events:
-        if isinstance(event.body, Ending):
-            run.ended(event.body)
+        body = event.body
+        if isinstance(body, Ending):
+            run.ended(body)
+        elif isinstance(body, RouteDecided) and _is_first(event) and event.sequence >= begin:
+            gateway = line.at(body.log_seq)
+            recorded = recorded_alone(event.aggregate, body, gateway)
+            run.decided(event.sequence, recorded, rates.at(gateway.registry, body.now))
     return run
 
 

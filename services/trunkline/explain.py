@@ -6,17 +6,21 @@ from typing import Any
 
 from msgspec import Struct
 from trunkline_actors import explaining
+from trunkline_actors.dry_run import run_of
 from trunkline_actors.explaining import Attempted
 from trunkline_actors.redeciding import Recorded, Timeline, again, differences
 from trunkline_events import subjects
 from trunkline_events.envelope import RecordedEvent
 from trunkline_events.jetstream import JetStreamLog
 from trunkline_events.log import Scope
-from trunkline_events.thread import Books, Ending, RequestRefused, RouteDecided, ThreadEvent
+from trunkline_events.thread import AttemptFailed, Books, Ending, RequestRefused, RouteDecided, ThreadEvent
 from trunkline_projections.as_of import FOLDED
 from trunkline_projections.threads import EMPTY, books_of
 
 from trunkline import errors
+
+Pairs = list[tuple[RecordedEvent, RecordedEvent | None]]
+"""Decisions, each with its end where it has ended."""
 
 LOOK_BACK = 3_700.0
 """Seconds before an event in which the first of its request must lie: an hour is the longest deadline."""
@@ -43,9 +47,10 @@ async def explain(
             raise _not_found(f"event {event:,} is none of a request; see `trunkline events replay --category thread`")
         request_id, thread, since = wanted, found.aggregate, found.time - LOOK_BACK
     assert request_id is not None, "a request is named by its id or by an event"
-    attempts, refused, at = await _events_of(log, request_id, thread, since)
-    if not attempts and refused is None:
+    found_run = await _run_of(log, request_id, thread, since, event)
+    if found_run is None:
         raise _not_found(f"no event of a request {request_id!r} was found; it may be of another thread, or earlier")
+    attempts, refused, at = found_run.pairs(), found_run.refused, found_run.thread
     line = await timeline(log)
     books = await _books_before(log, at, attempts)
     built = [
@@ -55,30 +60,69 @@ async def explain(
     return explaining.explain(built, refused)
 
 
-Pairs = list[tuple[RecordedEvent, RecordedEvent | None]]
+class _Run:
+    """The events of one request, from its first decision on. Its id may be another request's as well: with another key,
+    or of an earlier time.
+    """
+
+    def __init__(self, thread: str) -> None:
+        self.thread = thread
+        self.decided: dict[str, RecordedEvent] = {}
+        self.ended: dict[str, RecordedEvent] = {}
+        self.refused: RecordedEvent | None = None
+        self.last = 0
+
+    def add(self, event: RecordedEvent) -> None:
+        """One more of its events."""
+        body = event.body
+        self.last = event.sequence
+        if isinstance(body, RouteDecided):
+            self.decided[body.attempt_id] = event
+        elif isinstance(body, Ending):
+            self.ended[body.attempt_id] = event
+        else:
+            self.refused = event
+
+    def begins_anew(self, event: RecordedEvent) -> bool:
+        """Whether this event is of a later request with the same id."""
+        body = event.body
+        if isinstance(body, RouteDecided):
+            return body.attempt == 1
+        going_on = self.decided and all(isinstance(end.body, AttemptFailed) for end in self.ended.values())
+        return isinstance(body, RequestRefused) and not going_on
+
+    def has(self, sequence: int) -> bool:
+        """Whether the event at this sequence is one of them."""
+        of_it = (*self.decided.values(), *self.ended.values(), *([self.refused] if self.refused else []))
+        return any(event.sequence == sequence for event in of_it)
+
+    def pairs(self) -> Pairs:
+        """Decisions with their ends."""
+        return [(event, self.ended.get(attempt_id)) for attempt_id, event in self.decided.items()]
 
 
-async def _events_of(
-    log: JetStreamLog, request_id: str, thread: str | None, since: float | None
-) -> tuple[Pairs, RecordedEvent | None, str]:
-    """Decisions with their ends, the refusal, and the thread they are of."""
-    decided: dict[tuple[str, str], RecordedEvent] = {}
-    ended: dict[tuple[str, str], RecordedEvent] = {}
-    refused: RecordedEvent | None = None
-    where = thread or ""
+async def _run_of(
+    log: JetStreamLog, request_id: str, thread: str | None, since: float | None, sequence: int | None
+) -> _Run | None:
+    """The request that has the event at `sequence`; None: the last one with this id."""
+    runs: list[_Run] = []
+    current: dict[str, _Run] = {}
     async with aclosing(log.read(scope=Scope(("thread",), thread), since=since)) as events:
         async for event in events:
             body = event.body
-            if getattr(body, "request_id", None) != request_id:
+            if not isinstance(body, RouteDecided | Ending | RequestRefused) or body.request_id != request_id:
                 continue
-            if isinstance(body, RouteDecided):
-                decided[event.aggregate, body.attempt_id], where = event, event.aggregate
-            elif isinstance(body, Ending):
-                ended[event.aggregate, body.attempt_id] = event
-            elif isinstance(body, RequestRefused):
-                refused, where = event, event.aggregate
-    pairs = [(event, ended.get(key)) for key, event in decided.items() if key[0] == where]
-    return pairs, refused if refused is not None and refused.aggregate == where else None, where
+            # A refusal has no attempt, but the id of the event that the decision would have been.
+            attempt_id = event.id.removesuffix("/decided") if isinstance(body, RequestRefused) else body.attempt_id
+            name = f"{event.aggregate} {run_of(attempt_id)}"
+            run = current.get(name)
+            if run is None or run.begins_anew(event):
+                run = current[name] = _Run(event.aggregate)
+                runs.append(run)
+            run.add(event)
+    if sequence is not None:
+        return next((run for run in runs if run.has(sequence)), None)
+    return max(runs, key=lambda run: run.last, default=None)
 
 
 async def timeline(log: JetStreamLog) -> Timeline:

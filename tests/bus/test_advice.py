@@ -30,6 +30,18 @@ async def test_a_recommendation_keeps_to_wishes_policy_and_thread(gw: Gateway) -
     assert caught.value.code == "no_route"
 
 
+async def test_a_recommendation_heeds_what_a_request_may_cost_and_whose_key_it_has(gw: Gateway) -> None:
+    cheap = {"optimize": "quality", "max_cost_usd": "0.0001"}
+    told = await gw.routing.recommend(model="echo", route={"fallbacks": ["tokens"], **cheap}, max_tokens=1_000)
+    assert told["model"] == "tokens"
+    assert told["candidates"][0]["reason"] == "asked for, but over budget"
+    with pytest.raises(errors.TrunklineError, match="more than its max_cost_usd"):
+        await gw.routing.recommend(model="echo", route=cheap, max_tokens=1_000)
+    await gw.policy.publish(policy={"rules": [{"name": "theirs", "when": {"key": "abc*"}, "use": ["slow"]}]})
+    assert (await gw.routing.recommend(key="abcd"))["rule"] == "theirs"
+    assert (await gw.routing.recommend())["rule"] is None
+
+
 @pytest.mark.parametrize(
     ("asked", "param"),
     [
@@ -38,6 +50,7 @@ async def test_a_recommendation_keeps_to_wishes_policy_and_thread(gw: Gateway) -
         ({"route": {"attempts": 99}}, "route.attempts"),
         ({"route": {"optimize": "luck"}}, "route.optimize"),
         ({"nonsense": 1}, None),
+        ({"route": {"max_cost_usd": "dear"}}, "route.max_cost_usd"),
     ],
 )
 async def test_a_bad_question_is_refused(gw: Gateway, asked: dict[str, object], param: str | None) -> None:

@@ -4,6 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
+import trunkline
 from trunkline import errors
 from trunkline.client import Gateway
 from trunkline.dry_run import dry_run
@@ -100,3 +101,33 @@ async def test_what_happens_later_does_not_change_how_a_decision_is_made_again(g
     first = next(one for one in [event async for event in (await gw.log()).read()] if one.category == "thread")
     assert (await redecide(await gw.log(), after=first.sequence)).decisions == 1
     assert (await redecide(await gw.log(), until=first.sequence)).decisions == 1
+
+
+async def test_requests_that_share_an_id_are_told_apart_by_key_and_by_time(gw: Gateway, bus_url: str) -> None:
+    costs = {}
+    for key in ("one", "two"):
+        async with trunkline.connect(bus_url, key=key) as caller:
+            answer = await caller.chat.create("echo", "word " * (3 if key == "one" else 9), request_id="r")
+            assert answer.receipt is not None
+            costs[key] = (answer.receipt.event, answer.receipt.cost)
+    for seq, cost in costs.values():
+        told = await explain(await gw.log(), event=seq)
+        assert ([one["attempt"] for one in told["attempts"]], told["cost_usd"]) == ([1], cost)
+    assert (await explain(await gw.log(), "r"))["cost_usd"] == costs["two"][1]
+    with pytest.raises(errors.TrunklineError):
+        await ask(gw, "fails", request_id="again", route={"attempts": 1})
+    await gw.models.update(id="fails", upstream="echo")
+    await ask(gw, "fails", request_id="again")
+    told = await explain(await gw.log(), "again")
+    assert [one["ended"]["type"] for one in told["attempts"]] == ["thread.usage-recorded.v1"]
+    policy = Policy(rules=[Rule(name="r", use=["tokens"])])
+    tried = summary(await dry_run(await gw.log(), policy, RATES, last=100))
+    assert tried.requests == 4
+
+
+async def test_what_a_dry_run_can_not_know_is_told(gw: Gateway) -> None:
+    for _ in range(2):
+        await ask(gw)
+    policy = Policy(rules=[Rule(name="r", optimize="latency")], analyzer="builtin")
+    told = summary(await dry_run(await gw.log(), policy, RATES, last=10))
+    assert (told.requests, told.blind, told.unhinted) == (2, 2, 2)

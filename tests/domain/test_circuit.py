@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 from given import NOON, a_provider
+from msgspec import structs
 from trunkline_actors.circuit import (
     NOTHING,
     OPEN,
@@ -191,9 +192,16 @@ def test_a_probe_that_failed_opens_it_again(failure: FailureClass) -> None:
     assert probed(HALF, PROVIDER, "r-1", failure, NOON) == opened(4)
 
 
-@pytest.mark.parametrize("failure", sorted(SILENT))
-def test_a_probe_that_was_cut_short_says_nothing(failure: FailureClass) -> None:
-    assert probed(HALF, PROVIDER, "r-1", failure, NOON) is None
+def test_a_probe_that_was_cut_short_says_nothing_and_another_may_follow_at_once() -> None:
+    settled = probed(HALF, PROVIDER, "r-1", FailureClass.ABORTED, NOON)
+    assert settled == Opened(provider="p", failures=HALF.failures, opened_at=HALF.opened_at or 0.0, retry_at=NOON)
+    without = structs.replace(HALF, opened_at=None)
+    assert probed(without, PROVIDER, "r-1", FailureClass.ABORTED, NOON) == structs.replace(settled, opened_at=NOON)
+
+
+@pytest.mark.parametrize("failure", sorted(SILENT - {FailureClass.ABORTED}))
+def test_a_probe_that_came_to_no_sensible_answer_opens_it_again(failure: FailureClass) -> None:
+    assert probed(HALF, PROVIDER, "r-1", failure, NOON) == opened(4)
 
 
 def test_every_class_of_failure_has_its_place() -> None:

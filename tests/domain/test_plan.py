@@ -199,6 +199,20 @@ def test_a_star_stands_for_any_text_and_everything_else_for_itself(before: str, 
     assert not fits("a*c", "abcd")
 
 
+def test_no_pattern_takes_longer_than_it_and_the_text_are_long() -> None:
+    """A pattern that tries every split of the text would not come back from this."""
+    assert not fits("*-" * 40 + "x", "-" * 128)
+    assert fits("*-" * 40 + "*x", "-" * 128 + "x")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "text", "so"),
+    [("ab*ba", "aba", False), ("ab*ba", "abba", True), ("*", "", True), ("**", "x", True), ("a*a*a", "aa", False)],
+)
+def test_pieces_of_a_pattern_do_not_overlap(pattern: str, text: str, so: bool) -> None:
+    assert fits(pattern, text) is so
+
+
 def test_a_tag_stands_for_all_that_carry_it_and_an_id_comes_before_a_tag() -> None:
     registry = a_moment(*MODELS, a_model("small")).gateway.registry
     assert resolved(["c", "small", "c"], registry) == ["c", "small"]

@@ -17,7 +17,7 @@ from trunkline_actors.routing import decide
 from trunkline_actors.shortlist import FEW, Shortlists, World, shortlist
 from trunkline_events.failure import FailureClass
 from trunkline_events.measured import Measured
-from trunkline_events.policy import Configuration, Policy, Rule
+from trunkline_events.policy import Configuration, Defaults, Policy, Rule
 from trunkline_events.refusal import Refused
 from trunkline_events.registry import Canary
 from trunkline_events.thread import Books, RouteDecided
@@ -176,7 +176,7 @@ def test_what_was_decided_from_is_in_the_decision() -> None:
         ),
         Policy(rules=[Rule(name="r", optimize="latency")]),
     )
-    moment = structs.replace(moment, measured={"b": Measured(calls=9, p50_ms=5)}, busy={"a": 3}, turn=11)
+    moment = structs.replace(moment, measured={"b": Measured(calls=9, p50_ms=5)}, busy={"a": 3}, turns={"r": 11})
     request = structs.replace(
         after(FailureClass.TIMEOUT, model="gone"),
         parsed=chat(AUTO),
@@ -188,8 +188,70 @@ def test_what_was_decided_from_is_in_the_decision() -> None:
     assert decision.stats == {"b": Measured(calls=9, p50_ms=5)}
     assert decision.preferences == {"avoid": ["x"]}
     basis = decision.basis
-    assert (basis.failures, basis.versions, basis.turn, basis.config_seq) == (["timeout"], ["1"], 11, 3)
+    assert (basis.failures, basis.versions, basis.turn, basis.config_seq) == (["timeout"], ["1"], None, 3)
     assert (basis.busy, basis.rates) == ({"a": 3}, {"a": a_rate(1, 1, version="list")}), "the other is in the log"
+
+
+def test_turns_are_counted_for_each_rule_alone_and_only_where_they_are_taken() -> None:
+    policy = Policy(rules=[Rule(name="r", optimize="round_robin")])
+    moment = structs.replace(with_policy(a_moment(a_model("a"), a_model("b")), policy), turns={"r": 3, "": 8})
+    decision = decide(Books(), a_request(chat(AUTO)), moment)
+    assert isinstance(decision, RouteDecided)
+    assert (decision.model, decision.basis.turn) == ("b", 3)
+    named = decide(Books(), a_request(chat("a")), moment)
+    assert isinstance(named, RouteDecided)
+    assert named.basis.turn is None
+
+
+def test_other_providers_come_first_once_one_of_them_failed_a_request() -> None:
+    models = [a_model("a"), a_model("b"), a_model("c", provider="q")]
+    rates = {"a": a_rate(1, 1), "b": a_rate(2, 2), "c": a_rate(9, 9)}
+    request = with_attempt(a_request(chat(AUTO)), "r-2", "a", FailureClass.CONNECTION, "1")
+    assert order(request, a_moment(*models, rates=rates)) == ["c", "b"]
+    named = with_attempt(a_request(chat("a", route={"fallbacks": ["b", "c"]})), "r-2", "a", FailureClass.CONNECTION)
+    assert order(named, a_moment(*models, rates=rates)) == ["b", "c"], "an order that somebody gave is kept"
+
+
+@pytest.mark.parametrize("failure", [FailureClass.AUTH, FailureClass.CONTENT_FILTER])
+def test_a_refusal_of_a_canary_holds_for_its_provider_and_for_canaries_there(failure: FailureClass) -> None:
+    moment = a_moment(
+        a_model("a", canary=a_canary(provider="p", weight=0.999)),
+        a_model("b", provider="q", canary=a_canary(provider="p", weight=0.999)),
+        a_model("c"),
+    )
+    request, moment = after(failure, version="2"), structs.replace(moment, draw=0.1)
+    assert order(request, moment) == ["b"]
+    assert served(moment.gateway.registry.models["b"], request, moment, Needs()).provider == "q"
+
+
+def test_a_speed_that_was_only_guessed_at_is_recorded_where_it_was_decided_by() -> None:
+    policy = Policy(hints={"odd": ["speed"]}, defaults=Defaults(min_match=0.5))
+    moment = with_policy(a_moment(a_model("a", capabilities={"speed": 0.9}), a_model("b")), policy)
+    measured = {"a": Measured(calls=9, tokens_per_s=10), "b": Measured(calls=9, tokens_per_s=500)}
+    parsed = chat(AUTO)
+    parsed = structs.replace(parsed, asked=structs.replace(parsed.asked, hints=["odd"]))
+    decision = decide(Books(), a_request(parsed), structs.replace(moment, measured=measured))
+    assert isinstance(decision, RouteDecided)
+    assert (decision.model, decision.stats) == ("b", measured)
+
+
+def test_a_bar_of_the_policy_holds_for_the_plainest_request() -> None:
+    policy = Policy(hints={"odd": ["reasoning"]}, defaults=Defaults(min_match=0.9))
+    models = [a_model("weak", capabilities={"reasoning": 0.1}), a_model("strong", capabilities={"reasoning": 0.95})]
+    parsed = chat(AUTO)
+    parsed = structs.replace(parsed, asked=structs.replace(parsed.asked, hints=["odd"]))
+    rates = {"weak": a_rate(1, 1), "strong": a_rate(9, 9)}
+    assert order(a_request(parsed), with_policy(a_moment(*models, rates=rates), policy)) == ["strong"]
+
+
+def test_a_model_that_two_stages_name_is_counted_once() -> None:
+    models = [a_model(f"m{number}", status="disabled" if number < 3 else "enabled") for number in range(26)]
+    ranked = rank(a_request(chat(AUTO, route={"prefer": ["m0", "m9"]})), a_moment(*models))
+    assert isinstance(ranked, Ranked)
+    assert len(ranked.considered) + sum(ranked.left_out.values()) == 26
+    refused = rank(a_request(chat(AUTO, route={"prefer": ["m0"]})), a_moment(*models[:2]))
+    assert isinstance(refused, Refused)
+    assert refused.metadata["reasons"] == {"disabled": 2}
 
 
 def test_a_thread_that_was_configured_meanwhile_is_read_again() -> None:

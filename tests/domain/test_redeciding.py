@@ -164,7 +164,7 @@ def moments(draw: st.DrawFn) -> Moment:
         measured=draw(MEASURED),
         busy=draw(st.dictionaries(MODEL_NAMES, st.integers(0, 5), max_size=3)),
         forced=draw(st.sampled_from([*[None] * 9, "a"])),
-        turn=draw(st.integers(0, 50)),
+        turns=dict.fromkeys(["", "r", "w"], draw(st.integers(0, 50))),
     )
 
 

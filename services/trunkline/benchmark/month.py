@@ -120,7 +120,6 @@ def simulate(seed: int = 1) -> list[Line]:
             log_seq=len(MODELS),
             now=now,
             draw=draw.random(),
-            turn=number,
             shortlists=shortlists,
         )
         _add(lines[kind.name], usage, _request(kind, usage, AUTO, now), moment)

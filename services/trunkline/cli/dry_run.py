@@ -45,6 +45,10 @@ def run(args: argparse.Namespace) -> int:
         )
         money = shown(told)
         show(f"cost of {told.compared:,} whose tokens are known: ${money['cost_usd']} → ${money['would_cost_usd']}")
+        if told.blind:
+            say(f"{told.blind:,} have no statistics recorded: models took turns where the policy goes by those")
+        if told.unhinted:
+            say(f"{told.unhinted:,} were not analyzed when they came: rules that go by hints found none")
         if not told.requests:
             say("no request is recorded there; next: send some, or look further back with --since")
         return 0
