@@ -20,12 +20,14 @@ async def bounded(work: Callable[[], Awaitable[T]], seconds: float) -> T:
     async def run() -> tuple[T | None, Exception | None]:
         try:
             return await work(), None
-        except SystemExit as error:  # left to itself it would end the loop
-            stopped = Stopped("SystemExit")
-            stopped.__cause__ = error
-            return None, stopped
+        except asyncio.CancelledError:
+            raise
         except Exception as error:  # noqa: BLE001 - handed to who waits
             return None, error
+        except BaseException as error:  # noqa: BLE001 - left to itself it would end the loop
+            stopped = Stopped(type(error).__name__)
+            stopped.__cause__ = error
+            return None, stopped
 
     task = asyncio.create_task(run())
     try:

@@ -214,12 +214,15 @@ class Plugged:
     async def stream(self, call: Call) -> AsyncGenerator[Chunk | End, None]:
         """Answer a chat request chunk by chunk, then one End. Raises UpstreamError, also after chunks were given."""
         end: End | None = None
+        giving = False  # whether a GeneratorExit would be our own: whoever was given something leaves
         try:
             async with aclosing(_generator(self._usable().stream(call))) as source:
                 async for item in source:
                     # `type` and not `isinstance`: this is asked of every chunk.
                     if type(item) is Chunk and _is_sound(item):
+                        giving = True
                         yield item
+                        giving = False
                     elif isinstance(item, End) and _counts(item.usage, item.finish):
                         end = item
                         break
@@ -234,7 +237,11 @@ class Plugged:
             if _is_ours():
                 raise
             raise self._crashed("stream", error) from error
-        except (Exception, SystemExit) as error:
+        except GeneratorExit as error:
+            if giving:
+                raise
+            raise self._crashed("stream", error) from error
+        except BaseException as error:
             raise self._crashed("stream", error) from error
         self._fine()
         yield end
@@ -265,7 +272,7 @@ class Plugged:
             if _is_ours():
                 raise
             raise self._crashed(duty, error) from error
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
             raise self._crashed(duty, error) from error
         self._fine()
         return answer
