@@ -15,11 +15,12 @@ from trunkline_events.thread import RouteDecided, UsageRecorded
 from trunkline import client, lifecycle, telemetry
 from trunkline.chat import Receipt
 from trunkline.cli.chat import stream
-from trunkline.cli.events import as_json, digest
+from trunkline.cli.events import digest
 from trunkline.cli.failures import FAILED
 from trunkline.cli.output import emit, show, styled
 from trunkline.client import Gateway
 from trunkline.embedded import EmbeddedServer
+from trunkline.event_json import as_json as event_json
 from trunkline.host import ROLES, Host
 
 THREAD = "demo"
@@ -95,7 +96,7 @@ async def _told(gateway: Gateway) -> int:
         {
             "answer": answer.text,
             "receipt": answer.receipt,
-            "events": [as_json(event) for event in events],
+            "events": [event_json(event) for event in events],
             "explanation": _explanation(decided, settled),
         }
     )
