@@ -137,7 +137,8 @@ class Answering:
         await self._refuse(refused, self._receipt(decided, stream=streamed))
 
     def _carries(self, data: bytes) -> bool:
-        return len(data) <= self._bus.nats.max_payload - HEADERS_ROOM
+        most: int = self._bus.nats.max_payload - HEADERS_ROOM
+        return len(data) <= most
 
     async def _refuse(self, refused: Refused, fields: dict[str, str]) -> None:
         dispatch = self._dispatch

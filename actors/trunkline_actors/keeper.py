@@ -16,7 +16,7 @@ import structlog
 from nats.aio.client import Msg
 from trunkline_events import headers
 from trunkline_events.budget import ScopeBooks
-from trunkline_events.envelope import RecordedEvent
+from trunkline_events.envelope import RecordedEvent, Unknown
 from trunkline_events.failure import Failure, FailureClass
 from trunkline_events.log import LogError, Scope
 from trunkline_events.money import usd_from_nanos
@@ -32,7 +32,7 @@ from trunkline_projections.threads import books_of
 from trunkline_actors import endings, slices
 from trunkline_actors.dispatch import Outcome, encode, read_pulse
 from trunkline_actors.lease import Lease
-from trunkline_actors.ledger import end
+from trunkline_actors.ledger import end, ended_at, ended_by
 from trunkline_actors.micro import Endpoint, ServiceActor
 from trunkline_actors.runtime import DEAD_AFTER, Runtime
 from trunkline_actors.shell import Command, Decided
@@ -58,6 +58,8 @@ class KeeperActor(ServiceActor):
         self._runtime = runtime
         self._view: View[UnderWay] = View(runtime.log, ATTEMPTS, runtime.snapshots)
         self._watch = Watch()
+        self._followed_from = 0
+        """The sequence up to which we know only what is open, and have not seen how what had ended did."""
         self._unheard: dict[str, float] = {}
         self._closing: set[str] = set()
         self._lease = Lease(runtime, "keeper")
@@ -76,6 +78,7 @@ class KeeperActor(ServiceActor):
         self._subscription = await self.bus.nats.subscribe(PULSE, cb=self._heard)
         self._view.on_change.append(self._happened)
         await self._view.start()
+        self._followed_from = self._view.position
         for pending in self._view.state.attempts.values():
             self._watch.decided(pending.attempt_id, pending.aggregate, pending.sequence, pending.deadline)
         self.spawn(self._look_back())
@@ -113,8 +116,8 @@ class KeeperActor(ServiceActor):
         body = event.body
         if isinstance(body, RouteDecided):
             self._watch.decided(body.attempt_id, event.aggregate, event.sequence, body.deadline)
-        elif isinstance(body, Ending):
-            self._watch.ended(body.attempt_id, event.sequence)
+        elif (attempt_id := ended_by(event)) is not None:
+            self._watch.ended(attempt_id, event.sequence)
 
     async def _heard(self, message: Msg) -> None:
         pulse = read_pulse(message.data)
@@ -207,6 +210,12 @@ class KeeperActor(ServiceActor):
         if watched.ended is None:
             attempt = endings.of_decision(watched.aggregate, decision, recorded.traceparent)
             runtime = self._runtime
+            if watched.sequence <= self._followed_from:
+                # To the fold it is open also where it ended in an event that can't be read.
+                ended = await ended_at(runtime.log, watched.aggregate, watched.attempt_id, watched.sequence)
+                if ended is not None:
+                    self._watch.ended(watched.attempt_id, ended.sequence)
+                    return
             last_seen = runtime.clock() - LEASE_SECONDS
             pending = self._view.state.attempts.get(decision.attempt_id)
             ending_of_it = endings.orphaned(attempt, last_seen)
@@ -220,6 +229,8 @@ class KeeperActor(ServiceActor):
             ending, sequence = decided.event, decided.sequence
         else:
             ended = await self._runtime.log.get(watched.ended)
+            if ended is not None and isinstance(ended.body, Unknown):
+                self._runtime.answered([watched.attempt_id])  # what to answer, nobody knows
             if ended is None or not isinstance(ended.body, Ending):
                 return
             ending, sequence = ended.body, ended.sequence

@@ -12,6 +12,7 @@ from trunkline_events.log import Log, LogError, Scope
 from trunkline_events.subjects import NO_THREAD
 from trunkline_events.thread import Books, ThreadEvent
 from trunkline_events.thread import Ending as EndingEvent
+from trunkline_events.usage import Usage
 from trunkline_projections.threads import EMPTY, books_of
 
 from trunkline_actors import money
@@ -20,6 +21,8 @@ from trunkline_actors.shell import Command, Decided, Shell
 
 log = structlog.get_logger()
 
+ENDED = "/ended"
+"""What the id of an ending has after that of its attempt."""
 REMEMBERED = 20_000
 """Threads whose books are kept in memory, the least recently used forgotten first."""
 
@@ -60,7 +63,10 @@ class Ledger:
         return known[0].config_seq if known is not None else 0
 
     async def _books_at(self, last: RecordedEvent) -> Books:
-        """The books after an event; where it is none we know (forged, or of a newer version), after the last we do."""
+        """The books after an event; where it is none we know (forged, or of a newer version), as far as we do.
+
+        An attempt whose ending can't be read has ended all the same: at its reservation, as where nobody knows how.
+        """
         if not isinstance(last.body, Unknown):
             return books_of(cast("ThreadEvent", last.body), last.sequence)
         log.warning("ledger.event_skipped", thread=last.aggregate, sequence=last.sequence, type=last.type)
@@ -68,6 +74,8 @@ class Ledger:
         async for event in self._log.read(scope=Scope(("thread",), last.aggregate)):
             if not isinstance(event.body, Unknown):
                 books = books_of(cast("ThreadEvent", event.body), event.sequence)
+            elif (ended := ended_by(event)) is not None and (attempt := books.open.get(ended)) is not None:
+                books = money.close(books, ended, attempt.reserve_nanos, Usage(), event.time) or books
         return books
 
     def learn(self, aggregate: str, event: Event, sequence: int) -> None:
@@ -105,13 +113,15 @@ class OneRequest:
 async def end(shell: Shell, ledger: Ledger, attempt: Attempt, ending: Ending, *, actor: str) -> Decided | None:
     """Append an ending, under an id that all endings of the attempt share; None where it had ended before.
 
+    None too where it ended in an event that can't be read.
+
     Never gives up: an attempt whose money is held until somebody says how it ended must not be forgotten because the
     log was away for a while. Returns when the log has it.
     """
     command: Command[Books] = Command(
         category="thread",
         aggregate=attempt.aggregate,
-        id=f"{attempt.attempt_id}/ended",
+        id=f"{attempt.attempt_id}{ENDED}",
         decide=ending,
         actor=actor,
         cause=f"{attempt.attempt_id}/decided",
@@ -121,6 +131,8 @@ async def end(shell: Shell, ledger: Ledger, attempt: Attempt, ending: Ending, *,
     source = OneRequest(attempt.books) if attempt.aggregate == NO_THREAD else ledger
     decided = await shell.execute(source, command)
     assert decided is None or isinstance(decided, Decided)
+    if decided is not None and isinstance(decided.event, Unknown):
+        return None
     if decided is not None and attempt.aggregate != NO_THREAD:
         await _warn(shell, ledger, attempt, cast("ThreadEvent", decided.event), actor)
     return decided
@@ -136,7 +148,7 @@ async def _warn(shell: Shell, ledger: Ledger, attempt: Attempt, ended: ThreadEve
         id=f"{attempt.attempt_id}/warned",
         decide=lambda books, _now: money.warn(books, attempt.request_id),
         actor=actor,
-        cause=f"{attempt.attempt_id}/ended",
+        cause=f"{attempt.attempt_id}{ENDED}",
         traceparent=attempt.traceparent,
     )
     try:
@@ -150,13 +162,27 @@ async def has_ended(log_: Log, ledger: Ledger, aggregate: str, attempt_id: str, 
     if aggregate != NO_THREAD:
         books, _, _ = await ledger.load(aggregate, fresh=True)
         return attempt_id not in books.open
-    return await ending_of(log_, aggregate, attempt_id, decided) is not None
+    return await ended_at(log_, aggregate, attempt_id, decided) is not None
 
 
 async def ending_of(log_: Log, aggregate: str, attempt_id: str, decided: int) -> EndingEvent | None:
     """How an attempt ended that was decided at this sequence; None where it is open. Reads all events since then."""
+    ended = await ended_at(log_, aggregate, attempt_id, decided)
+    return ended.body if ended is not None and isinstance(ended.body, EndingEvent) else None
+
+
+async def ended_at(log_: Log, aggregate: str, attempt_id: str, decided: int) -> RecordedEvent | None:
+    """The event in which an attempt ended, whether or not it can be read. Reads all events since it was decided."""
     async with aclosing(log_.read(decided, scope=Scope(("thread",), aggregate))) as events:
         async for event in events:
-            if isinstance(event.body, EndingEvent) and event.body.attempt_id == attempt_id:
-                return event.body
+            if ended_by(event) == attempt_id:
+                return event
     return None
+
+
+def ended_by(event: RecordedEvent) -> str | None:
+    """Which attempt an event ended; by its id, where it can't be read."""
+    if isinstance(event.body, EndingEvent):
+        return event.body.attempt_id
+    unread = isinstance(event.body, Unknown) and event.id.endswith(ENDED)
+    return event.id.removesuffix(ENDED) if unread else None

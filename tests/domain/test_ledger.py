@@ -7,13 +7,15 @@ import pytest
 from given import NOON, a_decision, new
 from trunkline_actors import ledger as ledgers
 from trunkline_actors.endings import Attempt, failed, orphaned
-from trunkline_actors.ledger import Ledger, OneRequest, end
+from trunkline_actors.ledger import Ledger, OneRequest, end, ending_of, has_ended
 from trunkline_actors.shell import Decided, Shell
+from trunkline_events.envelope import NewEvent, Unknown
 from trunkline_events.failure import Failure, FailureClass
-from trunkline_events.log import load
+from trunkline_events.log import Appended, load
 from trunkline_events.memory import MemoryLog
 from trunkline_events.subjects import NO_THREAD
-from trunkline_events.thread import AttemptFailed, Books, Orphaned, ThreadConfigured
+from trunkline_events.thread import AttemptFailed, Books, Orphaned, ThreadConfigured, UsageRecorded
+from trunkline_events.usage import Usage
 from trunkline_projections.threads import EMPTY, books_of
 
 FAILURE = Failure(kind=FailureClass.TIMEOUT, message="slow")
@@ -165,3 +167,57 @@ async def test_attempts_that_end_at_once_leave_books_without_any(log: MemoryLog)
     )
     after, _, _ = await Ledger(log).load("t", fresh=True)
     assert (after.settled_nanos, after.reserved_nanos, after.open) == (10, 0, {})
+
+
+# -- an ending that can't be read
+
+
+async def end_unreadably(log: MemoryLog, attempt: Attempt, **carried: Any) -> int:
+    """The attempt has ended in an event that no version of ours can read."""
+    nonsense: Any = "7.5"
+    body = UsageRecorded(
+        **attempt.named(),
+        usage=Usage(input_tokens=nonsense),
+        cost_nanos=1,
+        price_version="v",
+        latency_ms=1.0,
+        ttft_ms=1.0,
+        finish="stop",
+        **carried,
+    )
+    appended = await log.append(new(body, attempt.aggregate, id=f"{attempt.attempt_id}/ended"))
+    event = await log.get(appended.sequence)
+    assert event is not None
+    assert isinstance(event.body, Unknown)
+    return appended.sequence
+
+
+class ForgetfulLog(MemoryLog):
+    """A log whose duplicate window is past."""
+
+    async def append(self, event: NewEvent, expected: int | None = None) -> Appended:
+        self._ids.clear()
+        return await super().append(event, expected)
+
+
+@pytest.mark.parametrize("kind", [MemoryLog, ForgetfulLog])
+async def test_an_attempt_whose_ending_cannot_be_read_does_not_end_again(kind: type[MemoryLog]) -> None:
+    log = kind()
+    attempt = await decide(log, "r-1")
+    sequence = await end_unreadably(log, attempt)
+    shell, ledger = Shell(log, lambda: NOON), Ledger(log)
+    assert await end(shell, ledger, attempt, orphaned(attempt, NOON), actor="keeper") is None
+    assert await log.end() == sequence
+    after, _, _ = await ledger.load("t", fresh=True)
+    assert (after.settled_nanos, after.reserved_nanos, after.open) == (5, 0, {}), "settled at its reservation"
+
+
+async def test_without_a_thread_too_and_nobody_stumbles_over_it(log: MemoryLog) -> None:
+    attempt = await decide(log, "r-1", NO_THREAD)
+    sequence = await end_unreadably(log, attempt)
+    shell, ledger = Shell(log, lambda: NOON), Ledger(log)
+    assert await end(shell, ledger, attempt, orphaned(attempt, NOON), actor="keeper") is None
+    assert await log.end() == sequence
+    assert await has_ended(log, ledger, NO_THREAD, "r-1", 1)
+    assert not await has_ended(log, ledger, NO_THREAD, "r-2", 1)
+    assert await ending_of(log, NO_THREAD, "r-1", 1) is None
