@@ -93,7 +93,10 @@ class KeyholderActor(ServiceActor):
             else:
                 keyring.unlock(key)
         except Unopened:
-            return Refused(code="permission_denied", message="this passphrase or key file does not open the vault")
+            message = (
+                "this passphrase or key file does not open the vault; give the right one: `trunkline secrets unlock`"
+            )
+            return Refused(code="permission_denied", message=message)
         except VaultDamaged as error:
             return Refused(code="unavailable", message=str(error), retryable=False)
         except LogUnavailable as error:

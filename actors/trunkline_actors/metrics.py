@@ -18,6 +18,8 @@ from trunkline_actors.series import MINUTE, Series
 HOUR = 3600.0
 MOST_POINTS = 2_000
 """Some 700 KB: what one message can hold."""
+LONGEST_STEP = 7 * 86_400
+"""Seconds: as long as minutes are kept."""
 LATEST = 4_102_444_800.0
 """The end of this century."""
 
@@ -81,8 +83,8 @@ class MetricsActor(ServiceActor):
 def _range(given: Asked, now: float) -> tuple[int, int] | Refused:
     """The minutes that are asked for, from the first one up to before the last, or why that makes no sense."""
     step = given.step_s
-    if step < MINUTE or step % MINUTE:
-        return _invalid(f"step_s must be a multiple of {MINUTE}", "step_s")
+    if not MINUTE <= step <= LONGEST_STEP or step % MINUTE:
+        return _invalid(f"step_s must be a multiple of {MINUTE}, and at most {LONGEST_STEP:,} (7 days)", "step_s")
     until = _time(given.until, now, "until")
     if isinstance(until, Refused):
         return until

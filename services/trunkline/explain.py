@@ -44,12 +44,13 @@ async def explain(
         found = await log.get(event)
         wanted = getattr(found.body, "request_id", None) if found else None
         if found is None or not wanted:
-            raise _not_found(f"event {event:,} is none of a request; see `trunkline events replay --category thread`")
+            raise _not_found(f"event {event:,} is none of a request; {_LOOK}")
         request_id, thread, since = wanted, found.aggregate, found.time - LOOK_BACK
     assert request_id is not None, "a request is named by its id or by an event"
     found_run = await _run_of(log, request_id, thread, since, event)
     if found_run is None:
-        raise _not_found(f"no event of a request {request_id!r} was found; it may be of another thread, or earlier")
+        message = f"no event of a request {request_id!r} was found, it may be of another thread, or earlier"
+        raise _not_found(f"{message}; {_LOOK}")
     attempts, refused, at = found_run.pairs(), found_run.refused, found_run.thread
     line = await timeline(log)
     books = await _books_before(log, at, attempts)
@@ -153,6 +154,9 @@ async def _books_before(log: JetStreamLog, thread: str, attempts: Pairs) -> dict
 def _log_seq(event: RecordedEvent) -> int:
     assert isinstance(event.body, RouteDecided)
     return event.body.log_seq
+
+
+_LOOK = "see `trunkline events replay --category thread`"
 
 
 def _not_found(message: str) -> errors.NotFound:

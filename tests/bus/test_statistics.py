@@ -191,6 +191,8 @@ async def test_metrics_say_what_is_so_now_by_version(gw: Gateway, host: Host) ->
     [
         pytest.param({"id": "nobody"}, "model_not_found", "id", id="no such model"),
         pytest.param({"step_s": 90}, "invalid_request", "step_s", id="no whole minutes"),
+        pytest.param({"step_s": 7 * 86_400 + 60}, "invalid_request", "step_s", id="more than 7 days"),
+        pytest.param({"step_s": 60_000_000_000_000}, "invalid_request", "step_s", id="a step without end"),
         pytest.param({"step_s": 0}, "invalid_request", "step_s", id="no step"),
         pytest.param({"since": "yesterday"}, "invalid_request", "since", id="no time"),
         pytest.param({"until": "2026-13-01T00:00:00Z"}, "invalid_request", "until", id="no month"),

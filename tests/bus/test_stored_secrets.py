@@ -105,7 +105,7 @@ async def test_a_process_starts_locked_unless_its_unlock_file_opens_the_vault(
 async def test_the_wrong_passphrase_opens_nothing(gw: Gateway) -> None:
     await gw.secrets.unlock(PASSPHRASE)
     await gw.secrets.lock()
-    with pytest.raises(errors.PermissionDenied):
+    with pytest.raises(errors.PermissionDenied, match="`trunkline secrets unlock`"):
         await gw.secrets.unlock("incorrect horse battery")
     assert [one["state"] for one in await gw.secrets.holders()] == ["locked"]
 

@@ -52,6 +52,7 @@ async def test_a_refusal_is_explained_with_its_reason(trunkline: Trunkline, gw: 
 async def test_what_can_not_be_found_or_is_asked_wrongly_says_what_to_do(trunkline: Trunkline, gw: Gateway) -> None:
     missing = await trunkline("audit", "explain", "nobody")
     assert (missing.code, "no event of a request 'nobody'" in missing.err) == (3, True)
+    assert missing.err.endswith("see `trunkline events replay --category thread`\n")
     assert (await trunkline("audit", "explain")).code == 2
     assert (await trunkline("audit", "explain", "r", "--event", "1")).code == 2
 
