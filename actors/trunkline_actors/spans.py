@@ -4,7 +4,7 @@ No prompt, no answer, no key and no words of an upstream: ids, names, counts, co
 """
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from trunkline_events.failure import FailureClass
 from trunkline_events.registry import Provider
@@ -41,44 +41,45 @@ class Context(NamedTuple):
 _STEP = 0x9E3779B97F4A7C15  # 2**64 over the golden ratio: odd, so that no two numbers make the same
 
 
-Common = tuple[tuple[str, str | int | bool], ...]
+Attributes = dict[str, Value]
 Own = list[tuple[str, Value]]
+Said = tuple[Any, ...]
+"""A shape, and what it takes: whatever many spans have alike. What a shape takes in one place is always of one type."""
 
 
 class Span(NamedTuple):
     """One span. Times are Unix times in seconds; `failed`: its status is an error, else it has none.
 
-    `common` are attributes that many spans have alike, whose encoding is kept: the values of a name are of one type.
+    `said[0](*said[1:])` gives its name, its kind and the attributes that many have alike; `own` are its others. Who
+    encodes spans keeps the former by `said`, and so seldom needs to ask.
     """
 
     trace: str
     span: str
     parent: str
-    name: str
-    kind: int
+    said: Said
     start: float
     end: float
-    common: Common
-    attributes: Own
+    own: Own
     failed: bool = False
 
 
 def http(context: Context, end: float, method: str, path: str, route: str | None, status: int) -> Iterator[Span]:
     """A request that an edge answered; status 0: its client went away before it was."""
-    common: Common = (
-        (semconv.HTTP_METHOD, method),
-        (semconv.URL_SCHEME, "http"),
-        (semconv.HTTP_ROUTE, route or ""),
-        (semconv.HTTP_STATUS, status),
-    )
-    if not status:
-        common = (*common[:3], (semconv.ERROR_TYPE, "disconnected"))
-    elif status >= 400:
-        common = (*common, (semconv.ERROR_TYPE, str(status)))
-    said: Own = [] if path == route else [(semconv.URL_PATH, path[:500])]
+    own: Own = [] if path == route else [(semconv.URL_PATH, path[:500])]
     trace, span, parent, start = context
-    name = f"{method} {route}" if route else method
-    yield Span(trace, span, parent, name, SERVER, start, end, common, said, status >= 500)
+    yield Span(trace, span, parent, (_http, method, route or "", status), start, end, own, status >= 500)
+
+
+def _http(method: str, route: str, status: int) -> tuple[str, int, Attributes]:
+    said: Attributes = {semconv.HTTP_METHOD: method, semconv.URL_SCHEME: "http"}
+    if route:
+        said[semconv.HTTP_ROUTE] = route
+    if status:
+        said[semconv.HTTP_STATUS] = status
+    if status >= 400 or not status:
+        said[semconv.ERROR_TYPE] = str(status) if status else "disconnected"
+    return f"{method} {route}" if route else method, SERVER, said
 
 
 def routed(
@@ -92,33 +93,56 @@ def routed(
 ) -> Iterator[Span]:
     """A request at a router from its arrival to its end, and in it each decision until the log had it."""
     trace, span, parent, start = context
-    common: Common = (
-        (semconv.OPERATION, asked.operation),
-        (semconv.PROVIDER, "trunkline"),
-        (semconv.REQUEST_MODEL, asked.model),
-        (semconv.REQUEST_STREAM, asked.stream),
-        (semconv.ATTEMPTS, len(decisions)),
-    )
-    if decisions:
-        common = (*common, (semconv.RESPONSE_MODEL, decisions[-1][0].model))
-    if code:
-        common = (*common, (semconv.ERROR_TYPE, code))
+    served = decisions[-1][0].model if decisions else ""
+    said: Said = (_routed, asked.operation, asked.model, asked.stream, len(decisions), served, code)
     own: Own = [(semconv.REQUEST_ID, request_id)]
     if thread != NO_THREAD:
         own.append((semconv.CONVERSATION, thread))
-    yield Span(trace, span, parent, f"route {asked.operation}", SERVER, start, end, common, own, bool(code))
+    yield Span(trace, span, parent, said, start, end, own, bool(code))
     for event, sequence, stored in decisions:
-        common = (
-            (semconv.ATTEMPT, event.attempt),
-            (semconv.MODEL, event.model),
-            (semconv.INSTANCE, event.provider),
-            (semconv.CANDIDATES, len(event.candidates)),
-            (semconv.LEFT_OUT, sum(event.left_out.values())),
-            (semconv.POLICY_VERSION, event.policy_version),
+        left_out = sum(event.left_out.values()) if event.left_out else 0
+        said = (
+            _decided,
+            event.attempt,
+            event.model,
+            event.provider,
+            len(event.candidates),
+            left_out,
+            event.policy_version,
         )
         own = [(semconv.LOG_SEQUENCE, sequence)]
-        name = f"decide {event.model}"
-        yield Span(trace, context.child(event.attempt), span, name, INTERNAL, event.now, stored, common, own)
+        yield Span(trace, context.child(event.attempt), span, said, event.now, stored, own)
+
+
+def _routed(
+    operation: str, model: str, stream: bool, attempts: int, served: str, code: str
+) -> tuple[str, int, Attributes]:
+    said: Attributes = {
+        semconv.OPERATION: operation,
+        semconv.PROVIDER: "trunkline",
+        semconv.REQUEST_MODEL: model,
+        semconv.REQUEST_STREAM: stream,
+        semconv.ATTEMPTS: attempts,
+    }
+    if served:
+        said[semconv.RESPONSE_MODEL] = served
+    if code:
+        said[semconv.ERROR_TYPE] = code
+    return f"route {operation}", SERVER, said
+
+
+def _decided(
+    attempt: int, model: str, provider: str, candidates: int, left_out: int, policy: int
+) -> tuple[str, int, Attributes]:
+    said: Attributes = {
+        semconv.ATTEMPT: attempt,
+        semconv.MODEL: model,
+        semconv.INSTANCE: provider,
+        semconv.CANDIDATES: candidates,
+        semconv.LEFT_OUT: left_out,
+        semconv.POLICY_VERSION: policy,
+    }
+    return f"decide {model}", INTERNAL, said
 
 
 def attempted(
@@ -132,29 +156,56 @@ def attempted(
 ) -> Iterator[Span]:
     """An attempt at a provider up to the end of its upstream call, and from then on what settling it took."""
     trace, span, parent, start = context
-    operation = dispatch.operation
-    common: Common = (
-        (semconv.OPERATION, operation),
-        (semconv.PROVIDER, semconv.provider_name(provider.kind)),
-        (semconv.REQUEST_MODEL, dispatch.upstream),
-        (semconv.REQUEST_STREAM, dispatch.stream),
-        (semconv.MODEL, dispatch.model),
-        (semconv.INSTANCE, provider.id),
-        (semconv.ATTEMPT, dispatch.attempt),
-    )
+    finish, status = "", None
     own: Own = [(semconv.REQUEST_ID, dispatch.request_id)]
-    if dispatch.max_tokens is not None:
-        own.append((semconv.REQUEST_MAX_TOKENS, dispatch.max_tokens))
     if isinstance(ending, Metered):
+        finish = ending.finish
         _metered(own, ending, stream=dispatch.stream)
+    elif isinstance(ending, AttemptFailed):
+        status = ending.status
+    said = (
+        *(_attempted, dispatch.operation, provider.kind, provider.id, dispatch.model, dispatch.upstream),
+        *(dispatch.stream, dispatch.attempt, dispatch.max_tokens, finish, failure, status),
+    )
+    yield Span(trace, span, parent, said, start, over, own, failure is not None)
+    yield Span(trace, context.child(1), span, (_settled, dispatch.attempt), over, end, [], ending is None)
+
+
+def _attempted(
+    operation: str,
+    kind: str,
+    instance: str,
+    model: str,
+    upstream: str,
+    stream: bool,
+    attempt: int,
+    max_tokens: int | None,
+    finish: str,
+    failure: FailureClass | None,
+    status: int | None,
+) -> tuple[str, int, Attributes]:
+    said: Attributes = {
+        semconv.OPERATION: operation,
+        semconv.PROVIDER: semconv.provider_name(kind),
+        semconv.REQUEST_MODEL: upstream,
+        semconv.REQUEST_STREAM: stream,
+        semconv.MODEL: model,
+        semconv.INSTANCE: instance,
+        semconv.ATTEMPT: attempt,
+    }
+    if max_tokens is not None:
+        said[semconv.REQUEST_MAX_TOKENS] = max_tokens
+    if finish:
+        said[semconv.FINISH_REASONS] = [finish]
     if failure is not None:
-        common = (*common, (semconv.ERROR_TYPE, failure.value))
-        if isinstance(ending, AttemptFailed) and ending.status is not None:
-            common = (*common, (semconv.HTTP_STATUS, ending.status))
-    name = f"{operation} {dispatch.upstream}"
-    yield Span(trace, span, parent, name, CLIENT, start, over, common, own, failure is not None)
-    settled: Common = ((semconv.ATTEMPT, dispatch.attempt),)
-    yield Span(trace, context.child(1), span, "settle", INTERNAL, over, end, settled, [], ending is None)
+        said[semconv.ERROR_TYPE] = failure.value
+    if status is not None:
+        said[semconv.HTTP_STATUS] = status
+    return f"{operation} {upstream}", CLIENT, said
+
+
+def _settled(attempt: int) -> tuple[str, int, Attributes]:
+    return "settle", INTERNAL, {semconv.ATTEMPT: attempt}
 
 
 def _metered(own: Own, ending: Metered, *, stream: bool) -> None:
@@ -162,7 +213,6 @@ def _metered(own: Own, ending: Metered, *, stream: bool) -> None:
     own += (
         (semconv.INPUT_TOKENS, usage.input_tokens),
         (semconv.OUTPUT_TOKENS, usage.output_tokens),
-        (semconv.FINISH_REASONS, [ending.finish]),
         (semconv.COST, ending.cost_nanos / 1e9),
     )
     if usage.cached_input_tokens:

@@ -1,7 +1,7 @@
 """One trace for each request: contexts that travel with it, and spans that are made after the fact.
 
 A span is made of what was recorded anyway, once, when its work is over, and encoded at once: objects that waited would
-cost more in garbage collection than that does. Nothing here waits: what doesn't fit into the queue is dropped and counted.
+cost more in garbage collection than that. Nothing here waits: what doesn't fit into the queue is dropped and counted.
 Contexts are W3C's (https://www.w3.org/TR/trace-context/, version 00).
 """
 

@@ -17,17 +17,24 @@ VALUES = st.one_of(
     TEXT, st.booleans(), st.integers(-(2**63), 2**63 - 1), st.floats(allow_nan=False), st.lists(TEXT, max_size=3)
 )
 IDS = st.integers(1, 2**64 - 1).map(lambda number: f"{number:016x}")
+
+
+def shape(name: str, kind: int, *pairs: tuple[str, Any]) -> tuple[str, int, dict[str, Any]]:
+    """A shape whose spans have these attributes alike."""
+    return name, kind, dict(pairs)
+
+
 SPANS = st.builds(
     Span,
     trace=st.integers(1, 2**128 - 1).map(lambda number: f"{number:032x}"),
     span=IDS,
     parent=st.one_of(st.just(""), IDS),
-    name=TEXT,
-    kind=st.integers(1, 3),
+    said=st.tuples(
+        st.just(shape), TEXT, st.integers(1, 3), st.tuples(TEXT, TEXT), st.tuples(TEXT, st.integers(0, 2**40))
+    ),
     start=st.floats(1e9, 2e9),
     end=st.floats(1e9, 2e9),
-    common=st.dictionaries(TEXT, TEXT, max_size=5).map(lambda said: tuple(said.items())),
-    attributes=st.dictionaries(TEXT, VALUES, max_size=5).map(lambda said: list(said.items())),
+    own=st.dictionaries(TEXT, VALUES, max_size=5).map(lambda said: list(said.items())),
     failed=st.booleans(),
 )
 
@@ -39,9 +46,9 @@ def test_whatever_a_span_says_arrives(spans: list[Span], resource: dict[str, Any
     assert len(arrived) == len(spans)
     for one, sent in zip(arrived, spans, strict=True):
         assert (one.trace, one.span, one.parent, one.name, one.kind, one.failed) == (
-            *(sent.trace, sent.span, sent.parent, sent.name, sent.kind, sent.failed),
+            *(sent.trace, sent.span, sent.parent, sent.said[1], sent.said[2], sent.failed),
         )
-        said = {**dict(sent.common), **dict(sent.attributes)}
+        said = {**dict(sent.said[3:]), **dict(sent.own)}
         assert one.attributes == said
         assert {key: type(value) for key, value in one.attributes.items()} == {
             key: type(value) for key, value in said.items()

@@ -10,7 +10,7 @@ from struct import Struct as Format
 from typing import Any
 
 from trunkline_actors.semconv import SCHEMA
-from trunkline_actors.spans import Common, Span, Value
+from trunkline_actors.spans import Said, Span, Value
 
 from trunkline.telemetry.families import Family, Point
 
@@ -21,8 +21,7 @@ _CUMULATIVE = b"\x10\x02"
 _DOUBLE, _FIXED = Format("<d"), Format("<Q")
 _TIMES = Format("<BQBQ")
 
-_heads: dict[tuple[str, int], bytes] = {}
-_shared: dict[Common, bytes] = {}
+_shared: dict[Said, bytes] = {}
 _names: dict[str, bytes] = {}
 """What comes again and again, as it goes over the wire."""
 
@@ -49,18 +48,24 @@ def _request(items: bytes, resource: Mapping[str, Value], version: str) -> bytes
 
 def encoded(span: Span) -> bytes:
     """A span as a part of such a request."""
-    trace, own, parent, name, kind, start, end, common, attributes, failed = span
-    above = f"2208{parent}" if parent else ""
-    head = _heads.get((name, kind))
-    if head is None:
-        head = _kept(_heads, (name, kind), _text(0x2A, name) + bytes((0x30, kind)))
-    shared = _shared.get(common)
+    trace, number, parent, said, start, end, own, failed = span
+    shared = _shared.get(said)
     if shared is None:
-        shared = _kept(_shared, common, b"".join([_key_value(0x4A, key, value) for key, value in common]))
-    times = _TIMES.pack(0x39, int(start * 1e9), 0x41, int(max(start, end) * 1e9))
-    said = b"".join([_key_value(0x4A, key, value) for key, value in attributes])
-    ids = bytes.fromhex(f"0a10{trace}1208{own}{above}")
-    return _part(0x12, b"".join((ids, head, times, shared, said, b"\x7a\x02\x18\x02" if failed else b"")))
+        shared = _kept(_shared, said, _alike(said))
+    body = b"%b%b%b%b%b" % (
+        bytes.fromhex(f"0a10{trace}1208{number}2208{parent}" if parent else f"0a10{trace}1208{number}"),
+        shared,
+        _TIMES.pack(0x39, int(start * 1e9), 0x41, int((end if end > start else start) * 1e9)),  # noqa: FURB136 - dearer
+        b"".join([_key_value(0x4A, key, value) for key, value in own]),
+        b"\x7a\x02\x18\x02" if failed else b"",
+    )
+    return _part(0x12, body)
+
+
+def _alike(said: Said) -> bytes:
+    name, kind, attributes = said[0](*said[1:])
+    parts = [_key_value(0x4A, key, value) for key, value in attributes.items()]
+    return b"".join([_text(0x2A, name), bytes((0x30, kind)), *parts])
 
 
 def _kept(cache: dict[Any, bytes], key: Any, made: bytes) -> bytes:
@@ -108,6 +113,9 @@ def _key_value(tag: int, key: str, value: Value) -> bytes:
         length = len(text)
         if size + length < 120:
             return b"%c%c%b\x12%c\x0a%c%b" % (tag, size + length + 4, named, length + 2, length, text)
+    elif type(value) is int and size < 100 and value >= 0:
+        number = bytes((value,)) if value < 128 else _varint(value)
+        return b"%c%c%b\x12%c\x18%b" % (tag, size + len(number) + 3, named, len(number) + 1, number)
     elif type(value) is float and size < 100:
         return b"%c%c%b\x12\x09\x21%b" % (tag, size + 11, named, _DOUBLE.pack(value))
     return _part(tag, named + _part(0x12, _any(value)))
