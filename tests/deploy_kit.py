@@ -76,7 +76,7 @@ class Intruder:
     def __init__(self, connection: Connection) -> None:
         self.nats = connection.nats
         self._refused: list[str] = []
-        vars(connection.nats)["_process_err"] = self._heard  # as it is read, and not in a task some time after
+        setattr(connection.nats, "_process_err", self._heard)  # noqa: B010 - as it is read, and not in a task some time after
 
     async def _heard(self, error: str) -> None:
         self._refused.append(error.lower())
