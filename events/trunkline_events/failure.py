@@ -14,7 +14,7 @@ from msgspec.structs import force_setattr
 
 MESSAGE_LIMIT = 300
 """Characters of a message. What is longer is no message, and may not fit where it is to be told."""
-_LONGEST_WAIT = 1e9
+_LONGEST_WAIT = 1e12
 # Anything that may be a credential: what follows "Bearer", the prefixes providers use, and any long unbroken token.
 _KEY = re.compile(r"(?i:bearer)\s+\S+|\b(?:sk|tl|pk|rk|gsk|xai|key)[-_][\w*-]{4,}|\bAIza[\w-]{8,}|[\w+/-]{32,}")
 
