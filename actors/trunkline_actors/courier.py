@@ -14,6 +14,7 @@ from trunkline_events import headers, subjects
 from trunkline_events.failure import Failure, FailureClass
 from trunkline_events.quick import Reply
 from trunkline_events.rate import Rate
+from trunkline_events.secret import is_stored
 from trunkline_events.thread import Books, RequestRefused, RouteDecided
 from trunkline_projections.threads import books_of
 
@@ -60,25 +61,29 @@ class Courier:
         if self._runtime.overslept(event.now) and await self._has_ended(run, decided):
             return Outcome(status="ended", served=[event.reply])  # we were stopped, and a keeper has seen to it
         loop = asyncio.get_running_loop()
-        arrived: asyncio.Future[Outcome] = loop.create_future()
+        arrived: asyncio.Future[Reply] = loop.create_future()
 
         def settle(message: Reply) -> None:
             if not arrived.done():
-                arrived.set_result(_read(message))
+                arrived.set_result(message)
 
         reply = self._bus.replies.expect(settle)
         run.dispatched = True
         self.busy[event.model] += 1
         left = max(0.0, request.deadline - self._runtime.clock()) + GRACE
-        timer = loop.call_later(left, arrived.cancel)
+        timer = loop.call_later(left, lambda: arrived.cancel())
         try:
-            subject = subjects.provider_endpoint(event.provider, event.asked.operation)
-            dispatch = self._dispatch(run, request, decided)
-            await self._bus.publish(subject, pack(dispatch, decided.body), {headers.REPLY: run.listeners[0]}, reply)
-            # From here on it is the provider's: if its process dies, our knowing of it must not hide that.
-            self._runtime.held.discard(event.attempt_id)
-            self._runtime.waiting[event.attempt_id] = reply
-            outcome = await arrived
+            packed = pack(self._dispatch(run, request, decided), decided.body)
+            for subject in self._subjects(event):
+                await self._bus.publish(subject, packed, {headers.REPLY: run.listeners[0]}, reply)
+                # From here on it is the provider's: if its process dies, our knowing of it must not hide that.
+                self._runtime.held.discard(event.attempt_id)
+                self._runtime.waiting[event.attempt_id] = reply
+                message = await arrived
+                if not _unheard(message):
+                    break
+                arrived = loop.create_future()
+            outcome = _read(message)
         except asyncio.CancelledError:
             if not arrived.cancelled():
                 raise
@@ -98,6 +103,16 @@ class Courier:
         if outcome.books is not None:
             self._runtime.ledger.adopt(run.thread, outcome.books, outcome.books_seq)
         return outcome
+
+    def _subjects(self, event: RouteDecided) -> list[str]:
+        """Where to send an attempt, one after the other as long as nobody listens there."""
+        operation = event.asked.operation
+        usual = subjects.provider_endpoint(event.provider, operation)
+        provider = self._runtime.gateway.state.registry.providers.get(event.provider)
+        if provider is None or not is_stored(provider.secret):
+            return [usual]
+        # Once more at the end: a process that has just been unlocked leaves the one place for the other.
+        return [usual, subjects.locked_endpoint(event.provider, operation), usual]
 
     async def _has_ended(self, run: Run, decided: DecidedRoute) -> bool:
         runtime = self._runtime
@@ -194,9 +209,13 @@ class Courier:
         await self._bus.publish(subjects.JOIN, encode(Join(scope, inbox)), reply=self._bus.nats.new_inbox())
 
 
+def _unheard(message: Reply) -> bool:
+    return (message.headers or {}).get(headers.STATUS) == "503"
+
+
 def _read(message: Reply) -> Outcome:
     fields = message.headers or {}
-    if fields.get(headers.STATUS) == "503" or fields.get(headers.ERROR_CODE) == "503":  # nobody is there, or it stops
+    if _unheard(message) or fields.get(headers.ERROR_CODE) == "503":  # nobody is there, or it stops
         return Outcome(status="unserved", message="no process serves this provider right now")
     if headers.ERROR_CODE in fields:
         return Outcome(status="lost", message="the provider's process failed; what the attempt did is being settled")

@@ -81,7 +81,7 @@ class ServiceActor(AsyncioActor):
             "metadata": metadata or {},
         }
         self._stats: dict[str, _Stats] = {}
-        self._subscriptions: list[Any] = []
+        self._subscriptions: dict[str, Any] = {}
         self._control: list[Any] = []
         self._since = datetime.now(UTC)
 
@@ -95,9 +95,27 @@ class ServiceActor(AsyncioActor):
             callback = self._receiver(endpoint)
             subscription = await self.bus.nats.subscribe(endpoint.subject, queue=endpoint.queue, cb=callback)
             # What all replicas hear is about work under way, so it is heard until that has ended.
-            (self._subscriptions if endpoint.queue else self._control).append(subscription)
+            if endpoint.queue:
+                self._subscriptions[endpoint.name] = subscription
+            else:
+                self._control.append(subscription)
         await self._listen_for_control()
         await self.bus.nats.flush()
+
+    async def move(self) -> None:
+        """Listen where `endpoints` says now; what was sent to where it listened before is heard too."""
+        for endpoint in self.endpoints():
+            before = self._subscriptions.get(endpoint.name)
+            if before is None or before.subject == endpoint.subject:
+                continue
+            after = await self.bus.nats.subscribe(endpoint.subject, queue=endpoint.queue, cb=self._receiver(endpoint))
+            if self._subscriptions.get(endpoint.name) is not before:  # it takes no more messages by now
+                await self._unsubscribe([after])
+                return
+            self._subscriptions[endpoint.name] = after
+            with contextlib.suppress(TimeoutError, nats.errors.Error):
+                await self.bus.nats.flush()
+            await self._drain([before])
 
     # -- messages --------------------------------------------------------------------------------------------------
 
@@ -169,7 +187,10 @@ class ServiceActor(AsyncioActor):
 
     async def quiesce(self) -> None:
         """Take no more messages; those the server sent already are put in the mailbox first, and none is lost."""
-        subscriptions, self._subscriptions = self._subscriptions, []
+        subscriptions, self._subscriptions = list(self._subscriptions.values()), {}
+        await self._drain(subscriptions)
+
+    async def _drain(self, subscriptions: list[Any]) -> None:
         if self.bus.nats.is_connected:
             with contextlib.suppress(TimeoutError):  # the server may go away meanwhile
                 async with asyncio.timeout(DRAIN_WAIT):
@@ -181,7 +202,7 @@ class ServiceActor(AsyncioActor):
         await self._unsubscribe(self._control)
 
     async def fallen(self) -> None:
-        await self._unsubscribe(self._subscriptions + self._control)
+        await self._unsubscribe([*self._subscriptions.values(), *self._control])
 
     async def _unsubscribe(self, subscriptions: list[Any]) -> None:
         for subscription in filter(None, subscriptions):

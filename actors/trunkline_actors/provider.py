@@ -49,6 +49,7 @@ class ProviderActor(ServiceActor):
         self._runtime = runtime
         self._make_adapter = make_adapter
         self._keyed = runtime.keyring.standing(provider)
+        self._moving = asyncio.Lock()
         self._adapter = self._plug()
         self._attempts = Attempts()
         self._admission = Admission(runtime, provider)
@@ -58,10 +59,8 @@ class ProviderActor(ServiceActor):
 
     def endpoints(self) -> list[Endpoint]:
         instance = self.provider.id
-        own = [
-            Endpoint(name=name, subject=subjects.provider_endpoint(instance, name), handler=self._serve)
-            for name in OPERATIONS
-        ]
+        called_at = subjects.locked_endpoint if self._is_locked() else subjects.provider_endpoint
+        own = [Endpoint(name=name, subject=called_at(instance, name), handler=self._serve) for name in OPERATIONS]
         return [
             *own,
             Endpoint(name="ready", subject=subjects.provider_endpoint(instance, "ready"), handler=self._ready),
@@ -84,6 +83,7 @@ class ProviderActor(ServiceActor):
             self._runtime.keyring.on_change.append(self._keys_changed)
             self._keys_changed()
         await super().starting()
+        await self._take_place()  # it may have been unlocked or locked since
         self._local_models.start()
 
     async def quiesce(self) -> None:
@@ -95,6 +95,7 @@ class ProviderActor(ServiceActor):
         keyed = self._runtime.keyring.standing(self.provider)
         if keyed == self._keyed:
             return
+        self.spawn(self._take_place())
         self._keyed, before = keyed, self._adapter
         self._adapter = self._plug()
         running = [one.stopped for one in self._attempts]
@@ -105,6 +106,14 @@ class ProviderActor(ServiceActor):
             await before.close()
 
         self.spawn(close())
+
+    def _is_locked(self) -> bool:
+        """Whether other processes may be able to read this provider's secret while this one can't."""
+        return is_stored(self.provider.secret) and self._runtime.keyring.state == "locked"
+
+    async def _take_place(self) -> None:
+        async with self._moving:
+            await self.move()
 
     def _forget_keys(self) -> None:
         with contextlib.suppress(ValueError):  # it never listened

@@ -137,6 +137,14 @@ def provider_endpoint(instance: str, name: str) -> str:
     return f"trunkline.provider.{encode_id(instance)}.{name}"
 
 
+def locked_endpoint(instance: str, name: str) -> str:
+    """Where an endpoint is that only a process which can't read this instance's secret has: asked where nobody can.
+
+    `encode_id` makes no `~`, so it is no instance's own; whoever may ask instances may ask here.
+    """
+    return f"trunkline.provider.{encode_id(instance)}~locked.{name}"
+
+
 def store_stream(application: str, purpose: str) -> str:
     """The stream of one application: `TRUNKLINE_ES_<name>` for its events, with `~<purpose>` for what else it keeps."""
     suffix = "" if purpose == "events" else f"~{encode_id(purpose)}"  # `encode_id` makes no `~`: no two names meet

@@ -83,6 +83,31 @@ async def test_a_locked_provider_fails_so_that_another_serves_and_says_what_to_d
     assert keys_seen(upstream) == [FIRST]
 
 
+async def test_a_locked_process_takes_no_call_that_another_can_make(
+    gw: Gateway, host: Host, bus_url: str, upstream: Upstream
+) -> None:
+    await far(gw, upstream)
+    await gw.secrets.unlock(PASSPHRASE)
+    await gw.secrets.set("main", FIRST)
+    async with serving(bus_url, "provider") as other:
+        assert (host.runtime.keyring.state, other.runtime.keyring.state) == ("unlocked", "locked")
+        for _ in range(20):
+            assert "choices" in (await said(gw)).json
+        await gw.secrets.unlock(PASSPHRASE)
+        host.runtime.keyring.lock()
+        async with asyncio.timeout(5):
+            while "choices" not in (await said(gw)).json:  # until it has left the others
+                pass
+        for _ in range(20):
+            assert "choices" in (await said(gw)).json
+        await gw.secrets.lock()
+        async with asyncio.timeout(5):
+            while "choices" in (await said(gw)).json:
+                pass
+        for _ in range(5):
+            assert "locked; next: `trunkline secrets unlock`" in (await said(gw)).error["message"]
+
+
 async def test_a_process_starts_locked_unless_its_unlock_file_opens_the_vault(
     gw: Gateway, host: Host, bus_url: str, tmp_path: Path
 ) -> None:
