@@ -130,7 +130,7 @@ async def _run_roles(
                     if sock is not None:
                         http = await serving.enter_async_context(_edge(host, sock, settings))
                 failed = await serving.enter_async_context(_projector(url, settings)) if PROJECTOR in roles else None
-                ready = ReadyFile(ready_file)
+                ready = ReadyFile(ready_file, roles)
                 ready.write(url, http, None, {})
                 code = await _until_stopped(stop, failed)
                 ready.remove()
