@@ -63,7 +63,7 @@ async def run(bench: Bench) -> None:
                 for name, pid, ask in turns if number % 2 else reversed(turns):
                     costs[name].append(await _cost(pid, ask, count))
         ratio = statistics.median(on / off for off, on in zip(costs["off"], costs["on"], strict=True))
-        for name, note in (("off", ""), ("on", "times the CPU without, median of pairs")):
+        for name, note in (("off", ""), ("on", f"{ratio:.3f} times the CPU without, median of pairs")):
             cpu = statistics.median(costs[name])
             row = Row(
                 name=f"chat over {over}, telemetry {name}, {IN_FLIGHT} in flight",

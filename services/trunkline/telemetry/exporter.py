@@ -116,6 +116,8 @@ class Exporter:
             except Exception as error:  # noqa: BLE001 - whatever it was: the next batch is sent all the same
                 self._complain(type(error).__name__)
             if ending:
+                for sender in filter(None, (self._traces, self._metrics)):
+                    sender.close()
                 return
 
     def _export(self) -> None:
@@ -161,7 +163,7 @@ class Sender:
             try:
                 status = self._post(body)
             except (OSError, http.client.HTTPException, ValueError) as error:
-                self._close()
+                self.close()
                 return type(error).__name__
             if status < 300:
                 return None
@@ -174,7 +176,7 @@ class Sender:
         try:
             return self._exchange(body)
         except (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError):
-            self._close()
+            self.close()
             if fresh:
                 raise
             return self._exchange(body)  # it was kept alive for too long
@@ -196,7 +198,8 @@ class Sender:
             context.load_cert_chain(*target.client)
         return http.client.HTTPSConnection(self._host, self._port, timeout=target.timeout_s, context=context)
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        """Let go of the connection."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None
