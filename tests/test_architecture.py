@@ -55,7 +55,15 @@ SHELLS = {
         *("escrow", "scopes", "recalls", "parked", "parking", "budgets"),  # money above threads, and waiting for it
         *("provider", "attempting", "running", "answers", "stalls", "adapters", "fleet"),  # running an attempt
         *("local_models", "managing", "puller", "pulling"),  # models on the provider's own machine
-        *("admission", "pauses", "plugged", "bounded", "plugin_book", "plugin_reader", "plugin_faults"),  # what stands around it
+        *(
+            "admission",
+            "pauses",
+            "plugged",
+            "bounded",
+            "plugin_book",
+            "plugin_reader",
+            "plugin_faults",
+        ),  # what stands around it
         *("breaker", "meter", "board", "configurations", "analyzers", "preparing"),  # what routing decides from
         *("keyring", "keyholder", "secretary", "vault_store", "unlock_file"),  # keys of providers
         *("keys_door", "keys_limiter", "keys_actor"),  # keys of callers
@@ -347,9 +355,3 @@ def test_a_lock_pins_every_dependency_with_hashes(lock: str, extras: list[str]) 
     missing = {re.split(r"[^A-Za-z0-9_.-]", name, maxsplit=1)[0].lower() for name in wanted} - set(pinned)
     assert not missing, f"{lock} is older than pyproject.toml, run make lock: {missing}"
     assert [name for name, entry in pinned.items() if "--hash=sha256:" not in entry] == []
-
-
-def test_no_two_test_modules_share_a_name() -> None:
-    """Pytest imports them by their names alone, and would refuse the second."""
-    names = sorted(path.name for path in (ROOT / "tests").rglob("test_*.py"))
-    assert sorted(set(names)) == names
