@@ -25,7 +25,7 @@ $(RUN): again
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: again setup run demo test check bench soak lock clean help
+.PHONY: again setup run demo test cover check bench soak lock clean help
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-6s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -37,7 +37,10 @@ run: $(RUN) ## the whole gateway with a keyless provider, until Ctrl-C
 demo: $(RUN) ## one chat over the bus, with its events, cost and explanation
 	@exec $(BIN)/trunkline demo
 
-test: $(DEV) $(NODE) ## the test suite with coverage, e.g. make test ARGS="tests/domain -x"
+test: $(DEV) $(NODE) ## the test suite, e.g. make test ARGS="tests/domain -x"
+	@exec $(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
+
+cover: $(DEV) $(NODE) ## the test suite with coverage, also of the processes it starts; takes half as long again
 	@exec $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --cov --cov-report=term $(ARGS)
 
 check: $(DEV) ## format, lint, types, architecture and docs
