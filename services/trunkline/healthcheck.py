@@ -14,11 +14,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from trunkline_actors.dispatch import read_pulse
-from trunkline_events.connection import Connection, Unreachable
-from trunkline_events.quick import Reply
-from trunkline_events.subjects import PULSE
-
 PULSE_WITHIN = 3.0
 ANSWER_WITHIN = 3.0
 SILENT = ("projector",)
@@ -76,6 +71,12 @@ def _http(url: str) -> str | None:
 
 async def _silent(nats: str, name: str) -> str | None:
     """Why the process whose name begins like this can't be heard; None where it is."""
+    # Here, since the others need none of this, and a check is run again and again.
+    from trunkline_actors.dispatch import read_pulse
+    from trunkline_events.connection import Connection, Unreachable
+    from trunkline_events.quick import Reply
+    from trunkline_events.subjects import PULSE
+
     heard = asyncio.Event()
 
     def arrived(_subject: str, reply: Reply) -> None:
