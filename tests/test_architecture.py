@@ -55,20 +55,12 @@ SHELLS = {
         *("escrow", "scopes", "recalls", "parked", "parking", "budgets"),  # money above threads, and waiting for it
         *("provider", "attempting", "running", "answers", "stalls", "adapters", "fleet"),  # running an attempt
         *("local_models", "managing", "puller", "pulling"),  # models on the provider's own machine
-        *(
-            "admission",
-            "pauses",
-            "plugged",
-            "bounded",
-            "plugin_book",
-            "plugin_reader",
-            "plugin_faults",
-        ),  # what stands around it
+        *("admission", "pauses", "plugged", "bounded"),  # what stands around it
+        *("plugin_book", "plugin_reader", "plugin_faults"),
         *("breaker", "meter", "board", "configurations", "analyzers", "preparing"),  # what routing decides from
         *("keyring", "keyholder", "secretary", "vault_store", "unlock_file"),  # keys of providers
         *("keys_door", "keys_limiter", "keys_actor"),  # keys of callers
-        *("present", "advice"),
-        *("tracing", "telling"),
+        *("present", "advice", "tracing", "telling"),
         *("registrar", "readers", "threads", "circuits", "keeper", "lease", "dependents", "draining", "policymaker"),
         # what a process remembers, and keeps in the bus
         *("bucket", "claims", "ledger", "snapshots", "minutes", "metrics"),
