@@ -18,7 +18,7 @@ SEMVER = re.compile(r"\d+\.\d+\.\d+(?:-[\w.-]+)?(?:\+[\w.-]+)?")
 NAME = re.compile(r"[A-Za-z0-9_-]+")
 # Two hosts: each a router and a provider; one of them also registry, threads, budgets, policy, metrics, routing,
 # circuits and keeper.
-SERVICES = 2 * 2 + 8
+SERVICES = 2 * 2 + 9
 
 
 @pytest.fixture
