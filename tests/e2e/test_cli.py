@@ -33,7 +33,7 @@ pytest_plugins = ["gateway", "console"]
         (["chat", b"\xff".decode(errors="surrogateescape")], "must be valid UTF-8"),
         (["chat", "x", "--image", "gone.png"], "image gone.png can't be read: No such file"),
         (["chat", "x", "--image", "."], "image . can't be read"),
-        (["models", "register", "m"], "required: --provider"),
+        (["models", "register", "m"], "needs an ID and its --provider"),
         (["models", "update", "m", "--price-input", "1"], "needs both --price-input and --price-output"),
         (["models", "update", "m", "--capability", "speed=fast"], "'fast' is not a number"),
         (["providers", "update", "p", "--header", "x"], "--header takes NAME=VALUE"),
