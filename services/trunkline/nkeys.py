@@ -5,6 +5,7 @@ TRUNKLINE_ROUTER_SEED=SU…    for that role alone: the secret, the password in 
 """
 
 import argparse
+import re
 import secrets
 import sys
 
@@ -19,8 +20,8 @@ def environment(users: tuple[str, ...] = USERS) -> dict[str, str]:
     made: dict[str, str] = {}
     for user in users:
         seed = seed_of(secrets.token_bytes(32))
-        made[f"TRUNKLINE_{user.upper()}_NKEY"] = public_key(seed)
-        made[f"TRUNKLINE_{user.upper()}_SEED"] = seed
+        name = re.sub("[^A-Z0-9]", "_", user.upper())  # what a shell takes
+        made[f"TRUNKLINE_{name}_NKEY"], made[f"TRUNKLINE_{name}_SEED"] = public_key(seed), seed
     return made
 
 
@@ -28,9 +29,11 @@ def main(arguments: list[str] | None = None) -> int:
     """Print the lines, with what docker-compose.yml needs beside them."""
     parser = argparse.ArgumentParser(prog="python -m trunkline.nkeys", description=__doc__.partition("\n")[0])
     parser.add_argument("--servers", type=int, choices=[1, 3], default=1, help="how many NATS servers (default 1)")
+    parser.add_argument("--user", help="only a key for a user of this name")
     asked = parser.parse_args(arguments)
     lines = {"COMPOSE_PROFILES": "cluster" if asked.servers == 3 else "single", "TRUNKLINE_REPLICAS": asked.servers}
-    for name, value in {**lines, **environment()}.items():
+    made = environment((asked.user,)) if asked.user else {**lines, **environment()}
+    for name, value in made.items():
         print(f"{name}={value}")  # noqa: T201 - it is what was asked for
     return 0
 

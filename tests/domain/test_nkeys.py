@@ -6,7 +6,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
-from trunkline.nkeys import USERS, environment
+from trunkline.nkeys import USERS, environment, main
 from trunkline_events.connection import _credentials
 from trunkline_events.nkeys import BadSeed, is_seed, public_key, seed_of, sign
 
@@ -45,6 +45,21 @@ def test_a_seed_stands_in_an_address_where_a_password_would() -> None:
         "user": "router",
         "password": SEED,
     }
+
+
+def test_a_user_of_ones_own_gets_a_key_by_a_name_that_a_shell_takes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--user", "team-a"]) == 0
+    told = dict(line.split("=") for line in capsys.readouterr().out.splitlines())
+    assert list(told) == ["TRUNKLINE_TEAM_A_NKEY", "TRUNKLINE_TEAM_A_SEED"]
+
+
+@pytest.mark.parametrize(("servers", "profile"), [("1", "single"), ("3", "cluster")])
+def test_an_environment_file_says_how_many_servers_there_are(
+    capsys: pytest.CaptureFixture[str], servers: str, profile: str
+) -> None:
+    assert main(["--servers", servers]) == 0
+    told = dict(line.split("=") for line in capsys.readouterr().out.splitlines())
+    assert (told["COMPOSE_PROFILES"], told["TRUNKLINE_REPLICAS"]) == (profile, servers)
 
 
 def test_every_user_gets_keys_of_its_own() -> None:
