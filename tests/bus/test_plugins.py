@@ -45,7 +45,7 @@ def install(tmp_path: Path) -> Iterator[Install]:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Deadlines and pauses that a test can wait for."""
-    monkeypatch.setattr(plugged, "START_S", 0.3)
+    monkeypatch.setattr(plugged, "START_S", 1.0)
     monkeypatch.setattr(plugged, "CLOSE_S", 0.3)
     monkeypatch.setattr(plugged, "FIRST_PAUSE", 0.1)
 
