@@ -1,8 +1,8 @@
 """The deployment in containers, where a Docker engine answers.
 
 The cluster of deploy/nats/cluster.conf: an image from scratch around the wheel's static nats-server, which needs
-nothing from a registry. On the host's network, so that servers and tests meet on loopback as processes do, with the same
-addresses before and after a kill.
+nothing from a registry. On the host's network, so that servers and tests meet on loopback as processes do, with the
+same addresses before and after a kill.
 
 And docker-compose.yml itself, built and started by `docker compose`: that needs the base images, of Python and NATS.
 tests/e2e/test_compose.py does the same with processes, everywhere.

@@ -93,7 +93,9 @@ def test_whatever_passes_as_an_id_can_be_encoded(identifier: str) -> None:
         assert decode_id(encode_id(identifier)) == identifier
 
 
-@pytest.mark.parametrize("reply", ["_INBOX.a", "_INBOX.a.b", "_INBOX.AbC123.1", "_INBOX.$x"])
+@pytest.mark.parametrize(
+    "reply", ["_INBOX.a", "_INBOX.a.b", "_INBOX.AbC123.1", "_INBOX.router.AbC123.1", "_INBOX.te=2Eam.a.1", "_INBOX.$x"]
+)
 def test_a_subject_below_the_inbox_prefix_may_be_replied_to(reply: str) -> None:
     assert is_inbox(reply)
 
