@@ -183,8 +183,9 @@ async def test_one_server_and_every_role_are_chatted_with_scaled_killed_and_bala
             killed = [running.of(service)[0] for service in ("nats", *ROLES)]
             for one in killed:
                 one.kill()
-            await asyncio.gather(*asked, *over_http, return_exceptions=True)
+            all_answered = asyncio.gather(*asked, *over_http, return_exceptions=True)
             await running.healthy("nats", *ROLES)
+            await all_answered
             assert [one.name for one in killed if one.starts < 2] == []
 
             assert (await gw.chat.create("echo", "and again", thread="t")).text == "and again"
