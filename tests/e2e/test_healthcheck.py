@@ -39,7 +39,13 @@ async def test_an_edge_is_healthy_when_it_could_serve_a_chat(tmp_path: Path, bus
 
 def test_a_projector_is_healthy_as_long_as_it_runs(tmp_path: Path) -> None:
     ready = tmp_path / "ready"
-    told = {"nats": "nats://127.0.0.1:1", "http": None, "pid": os.getpid(), "pids": {}, "roles": ["projector"]}
+    told: dict[str, object] = {
+        "nats": "nats://127.0.0.1:1",
+        "http": None,
+        "pid": os.getpid(),
+        "pids": {},
+        "roles": ["projector"],
+    }
     ready.write_text(json.dumps(told))
     assert problem_of(ready) is None
     ready.write_text(json.dumps({**told, "roles": ["projector", "keeper"]}))

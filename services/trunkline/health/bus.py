@@ -91,9 +91,7 @@ async def _log(connection: Connection) -> list[Check]:
     try:
         await js.account_info()
     except (nats.errors.Error, nats.js.errors.Error, TimeoutError) as error:
-        return [
-            Check("jetstream", "problem", f"it does not answer ({type(error).__name__})", _NO_JETSTREAM)
-        ]
+        return [Check("jetstream", "problem", f"it does not answer ({type(error).__name__})", _NO_JETSTREAM)]
     checks = [Check("jetstream", "ok", "on")]
     try:
         info = await js.stream_info(subjects.STREAM)
