@@ -4,7 +4,7 @@
 PYTHON ?= python3
 UV     ?= uv
 ARGS   ?=
-JOBS   ?= 3
+JOBS   ?= 4
 
 VENV := .venv
 BIN  := $(VENV)/bin

@@ -4,6 +4,7 @@ import asyncio
 from pathlib import Path
 
 import aiohttp
+import pytest
 import trunkline
 from api_kit import problems
 from cluster import NAMES, cluster_of_three
@@ -14,6 +15,7 @@ from trunkline.gateway.server import bound, serving
 from trunkline.host import ROLES, Host
 
 
+@pytest.mark.soak
 async def test_reads_are_stale_and_the_log_is_unavailable_without_a_leader(tmp_path: Path) -> None:
     async with cluster_of_three(tmp_path) as cluster:
         host = await Host.start(cluster.url, ROLES, replicas=3)

@@ -144,6 +144,7 @@ async def guarded(host: Host) -> AsyncIterator[str]:
             yield edge.url
 
 
+@pytest.mark.soak
 async def test_nothing_that_is_sent_is_an_accident(url: str) -> None:
     await all_of(SHORT, sound(url))
 
@@ -153,6 +154,7 @@ async def test_nothing_of_very_much_that_is_sent_is_an_accident(url: str) -> Non
     await all_of(200, sound(url))
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("key", [None, "tl-" + "x" * 43])
 async def test_nothing_that_is_sent_lets_a_stranger_in(guarded: str, gw: Gateway, key: str | None) -> None:
     opened = {f"{route.method} {route.path}" for route in ROUTES if route.access == "open"}

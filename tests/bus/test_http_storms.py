@@ -89,6 +89,7 @@ async def test_a_storm_of_clients_that_leave_leaves_nothing_behind(edge: Edge, g
     assert after[0] - before[0] < 30 * MEGABYTE
 
 
+@pytest.mark.soak
 async def test_readers_that_stand_still_slow_nobody_and_are_cut(edge: Edge, gw: Gateway) -> None:
     await register(gw, long="tokens:60000")
     before = held()

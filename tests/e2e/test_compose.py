@@ -158,6 +158,7 @@ async def settled(gateway: Gateway) -> list[RecordedEvent]:
     return recorded
 
 
+@pytest.mark.soak
 async def test_one_server_and_every_role_are_chatted_with_scaled_killed_and_balance(tmp_path: Path) -> None:
     async with project(tmp_path, SINGLE) as running:
         await running.up()

@@ -87,6 +87,7 @@ async def _settled(gw: Gateway) -> None:
         assert (books["open"], books["reserved_usd"]) == ([], "0")
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize(
     ("victim", "allowed"),
     [
