@@ -17,7 +17,7 @@ GRACE = 5.0
 
 
 class Request(Struct, frozen=True, kw_only=True):
-    """What is sent, and for how many seconds an answer is wanted. `lonely`: what is said where nobody is there to hear."""
+    """What is sent, and for how many seconds an answer is wanted. `lonely`: what is said where nobody hears it."""
 
     subject: str
     body: bytes

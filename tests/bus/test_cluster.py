@@ -1,4 +1,4 @@
-"""A gateway on a cluster of three as deploy/nats/cluster.conf makes it: three copies, and no single server is missed."""
+"""A gateway on a cluster of three as deploy/nats/cluster.conf makes it: three copies, no single server is missed."""
 
 from pathlib import Path
 

@@ -64,7 +64,8 @@ async def test_models_are_a_table_on_a_terminal(gw: Gateway, bus_url: str, tmp_p
 async def test_a_provider_lives_from_register_to_remove(trunkline: Trunkline) -> None:
     arguments = "--kind openai-compatible --base-url http://127.0.0.1:1/v1 --secret env:NO_KEY --local --transport sdk"
     more = "--max-concurrency 2 --timeout 5 --header X-Team=red"
-    more += " --first-token-timeout 3 --stall-timeout 1.5 --queue-timeout 4 --breaker-failures 2 --breaker-open 10 --data eu --data no-logs"
+    more += " --first-token-timeout 3 --stall-timeout 1.5 --queue-timeout 4"
+    more += " --breaker-failures 2 --breaker-open 10 --data eu --data no-logs"
     done = await trunkline("providers", "register", "p", *arguments.split(), *more.split(), "--json")
     assert done.json["provider"] == {
         "id": "p",

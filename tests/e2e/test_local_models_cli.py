@@ -118,7 +118,7 @@ async def test_a_pull_goes_on_when_its_process_is_killed_and_started_again(tmp_p
             log = await gw.log()
             events = [event async for event in log.read(scope=Scope(("model",), "llama3.2"))]
             starts = [getattr(event.body, "attempt", None) for event in events if "started" in event.type]
-            # Whoever listened asks again after five seconds of silence: too late for the pull, it finds the model there.
+            # Who listened asks again after five seconds of silence: too late for the pull, it finds the model there.
             assert starts[:2] == [1, 2]
             assert events[-1].type == "model.pulled.v1"
 

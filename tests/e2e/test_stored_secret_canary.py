@@ -1,4 +1,4 @@
-"""A stored secret in real processes: killed and started again, unlocked by a file or not, told to its upstream alone."""
+"""A stored secret in real processes: killed, started again, unlocked by a file or not, told to its upstream alone."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path

@@ -208,7 +208,18 @@ def _add_bench(verbs: Verbs) -> None:
         "--only",
         action="append",
         default=[],
-        choices=["adapters", "breakers", "chats", "failover", "http", "money", "log", "readmodels", "routing", "telemetry"],
+        choices=[
+            "adapters",
+            "breakers",
+            "chats",
+            "failover",
+            "http",
+            "money",
+            "log",
+            "readmodels",
+            "routing",
+            "telemetry",
+        ],
         help="this part; may be repeated",
     )
     bench.add_argument("--events", metavar="N", type=_count, help="how long a log to read (default 1,000,000)")
