@@ -38,10 +38,10 @@ demo: $(RUN) ## one chat over the bus, with its events, cost and explanation
 	@exec $(BIN)/trunkline demo
 
 test: $(DEV) $(NODE) ## the test suite, e.g. make test ARGS="tests/domain -x"
-	@exec $(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
+	@exec $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 cover: $(DEV) $(NODE) ## the test suite with coverage, also of the processes it starts; takes half as long again
-	@exec $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --cov --cov-report=term $(ARGS)
+	@exec $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --cov --cov-report=term $(ARGS)
 
 check: $(DEV) ## format, lint, types, architecture and docs
 	@$(BIN)/python -m ruff format --check .

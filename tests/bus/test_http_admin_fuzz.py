@@ -26,6 +26,7 @@ from trunkline.gateway.server import bound, serving
 from trunkline.host import Host
 
 pytest_plugins = ["gateway", "edge_kit"]
+pytestmark = pytest.mark.soak
 
 SCHEMA = schemathesis.openapi.from_dict(openapi.document(ROUTES, "0"))
 NO_ACCIDENT = {"no_route", "provider_error", "timeout"}

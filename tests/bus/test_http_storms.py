@@ -17,6 +17,7 @@ from trunkline.gateway.edge import Edge, Limits
 from trunkline_events import headers
 
 pytest_plugins = ["gateway", "edge_kit"]
+pytestmark = pytest.mark.soak
 
 MEGABYTE = 1024 * 1024
 

@@ -122,6 +122,8 @@ def test_a_save_whose_acknowledgement_is_late_is_stored_once_and_succeeds(
     recorder, originator = factory_for(server.url, factories).application_recorder(), uuid4()
     assert server.pid is not None
     os.kill(server.pid, signal.SIGSTOP)
+    while Path(f"/proc/{server.pid}/stat").read_text().rpartition(")")[2].split()[0] != "T":
+        pass  # each of its threads has to stop
     # Long enough that it is sent again: the server then finds both, of which the second conflicts with the first.
     resumed = threading.Timer(2.5, os.kill, (server.pid, signal.SIGCONT))
     resumed.start()

@@ -25,6 +25,7 @@ from trunkline_events.connection import Connection
 from upstream import Upstream, answer
 
 pytest_plugins = ["gateway"]
+pytestmark = pytest.mark.soak
 
 PROMPT = "a-secret-prompt"
 TRACE, CALLER = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
