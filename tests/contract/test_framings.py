@@ -18,6 +18,8 @@ SAID = Said(
     usage=Usage(input_tokens=90, cached_input_tokens=64, output_tokens=40, reasoning_tokens=30),
 )
 
+pytestmark = pytest.mark.soak
+
 
 def said_by(case: Case) -> Said:
     """The richest answer that this kind can give."""
