@@ -10,15 +10,14 @@ from typing import TYPE_CHECKING, Any, cast
 from trunkline_events.failure import Failure, FailureClass, UpstreamError
 
 from trunkline_actors.adapters import faults
-from trunkline_actors.adapters.outbound import REFUSED, AddressRefused
+from trunkline_actors.adapters.faults import TIMED_OUT
 from trunkline_actors.adapters.raw_http import FailureOf
+from trunkline_actors.adapters.sdk_errors import failure_of_sdk
 from trunkline_actors.adapters.sdk_http import SdkHttp
 
 if TYPE_CHECKING:
     import httpx2
     from anthropic import AsyncAnthropic
-
-_TIMED_OUT = Failure(kind=FailureClass.TIMEOUT, message="upstream did not answer in time")
 
 
 class AnthropicSdk(SdkHttp):
@@ -129,27 +128,7 @@ def _died_while_idle(error: Any) -> bool:
 def failure_of_error(error: Exception, failure_of: FailureOf) -> Failure:
     """The one class that an error of the SDK, of its HTTP stack or of Python's belongs to."""
     if isinstance(error, TimeoutError):  # our deadline's, perhaps while the SDK is still being imported
-        return _TIMED_OUT
+        return TIMED_OUT
     import anthropic
-    import httpx2
 
-    if isinstance(error, anthropic.APIStatusError | httpx2.HTTPStatusError):
-        answer = error.response
-        return failure_of(answer.status_code, answer.headers, answer.content)
-    # The SDK wraps whatever its HTTP stack raises in one error: what it wraps says more.
-    cause = (error.__cause__ or error) if isinstance(error, anthropic.APIConnectionError) else error
-    if isinstance(cause, UpstreamError):  # of our own, from beneath the SDK
-        return cause.failure
-    if isinstance(cause, AddressRefused):
-        return REFUSED
-    # The cause is named by its type alone: its text may hold a URL with a key, a header or a piece of the body.
-    name = type(cause).__name__
-    # APITimeoutError is an APIConnectionError as well: timeouts first.
-    if isinstance(error, anthropic.APITimeoutError) or isinstance(cause, httpx2.TimeoutException):
-        return _TIMED_OUT
-    if isinstance(cause, httpx2.LocalProtocolError | httpx2.UnsupportedProtocol | httpx2.SSEError):
-        # Ours to mend, such as a line break in a header: waiting for it would be in vain.
-        return Failure(kind=FailureClass.INTERNAL, message=f"upstream call failed ({name})")
-    if isinstance(cause, anthropic.APIConnectionError | httpx2.TransportError | OSError | EOFError):
-        return Failure(kind=FailureClass.CONNECTION, message=f"connection to upstream failed ({name})")
-    return Failure(kind=FailureClass.INTERNAL, message=f"upstream call failed ({name})")
+    return failure_of_sdk(error, anthropic, failure_of)

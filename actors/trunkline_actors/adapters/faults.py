@@ -14,6 +14,8 @@ import msgspec
 from msgspec import Struct
 from trunkline_events.failure import MESSAGE_LIMIT, Failure, FailureClass, UpstreamError, tellable
 
+TIMED_OUT = Failure(kind=FailureClass.TIMEOUT, message="upstream did not answer in time")
+
 # Codes and types that decide whatever the status is.
 _BY_NAME = {
     "context_length_exceeded": FailureClass.CONTEXT_LENGTH,

@@ -15,6 +15,7 @@ import msgspec
 from trunkline_events.failure import Failure, FailureClass, UpstreamError
 
 from trunkline_actors.adapters import faults, raw_http
+from trunkline_actors.adapters.faults import TIMED_OUT
 from trunkline_actors.adapters.gemini_faults import failure_of
 from trunkline_actors.adapters.gemini_typed import bytes_of, embedded, generated, listed, split, streamed
 
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
 _NO_KEY = "none"  # the SDK insists on a key, and takes the environment's where it is given None
 _DRAIN_S = 0.1
-_TIMED_OUT = Failure(kind=FailureClass.TIMEOUT, message="upstream did not answer in time")
 
 
 class Exchange:
@@ -190,7 +190,7 @@ def _is_lost(error: Exception) -> bool:
 def failure_of_error(error: Exception, secrets: tuple[str, ...] = ()) -> Failure:
     """The one class that an error of the SDK, of any HTTP stack it may stand on, or of Python's belongs to."""
     if isinstance(error, TimeoutError):  # our deadline's, perhaps while the SDK is still being imported
-        return _TIMED_OUT
+        return TIMED_OUT
     import httpx
     import httpx2
     from google.genai import errors
@@ -200,7 +200,7 @@ def failure_of_error(error: Exception, secrets: tuple[str, ...] = ()) -> Failure
     # Named by its type alone: its text may hold a URL, a header or a piece of the body.
     name = type(error).__name__
     if isinstance(error, httpx.TimeoutException | httpx2.TimeoutException):
-        return _TIMED_OUT
+        return TIMED_OUT
     ours = (httpx.LocalProtocolError, httpx.UnsupportedProtocol, httpx2.LocalProtocolError, httpx2.UnsupportedProtocol)
     if isinstance(error, httpx.TransportError | httpx2.TransportError) and not isinstance(
         error, (*ours, httpx2.SSEError)

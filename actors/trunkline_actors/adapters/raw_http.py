@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from trunkline_events.failure import Failure, FailureClass, UpstreamError
 
 from trunkline_actors.adapters import faults
+from trunkline_actors.adapters.faults import TIMED_OUT
 from trunkline_actors.adapters.noticing import noticed
 from trunkline_actors.adapters.outbound import REFUSED, AddressRefused
 from trunkline_actors.adapters.transport import BODY_LIMIT, ERROR_LIMIT, is_no_stream, is_packed, packed
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from trunkline_actors.adapters.raw_session import RawSession
 
 _DRAIN_S = 0.1
-_TIMED_OUT = Failure(kind=FailureClass.TIMEOUT, message="upstream did not answer in time")
 
 FailureOf = Callable[[int | None, Mapping[str, str], bytes], Failure]
 """What an error answer means in a wire format. The status is 200 where a stream was asked for and JSON came."""
@@ -247,7 +247,7 @@ async def _read(response: "ClientResponse", limit: int, *, cut: bool = False) ->
 def failure_of_error(error: Exception) -> Failure:
     """The one class that an error of aiohttp, of Python's or of a deadline belongs to."""
     if isinstance(error, TimeoutError):
-        return _TIMED_OUT
+        return TIMED_OUT
     import aiohttp
 
     # Named by its type alone: its text may hold a URL with a key, a header or a piece of the body.

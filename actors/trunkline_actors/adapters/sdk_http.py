@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, cast
 from trunkline_events.failure import Failure, FailureClass, UpstreamError
 
 from trunkline_actors.adapters import faults
-from trunkline_actors.adapters.outbound import REFUSED, AddressRefused
+from trunkline_actors.adapters.faults import TIMED_OUT
+from trunkline_actors.adapters.sdk_errors import failure_of_sdk
 from trunkline_actors.adapters.transport import BODY_LIMIT, ERROR_LIMIT, is_no_stream, within
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
 _DRAIN_S = 0.1
-_TIMED_OUT = Failure(kind=FailureClass.TIMEOUT, message="upstream did not answer in time")
 NO_KEY = "none"
 """The SDK insists on a key, and takes the environment's where it is given None."""
 
@@ -201,27 +201,10 @@ def _died_while_idle(error: Any) -> bool:
 def failure_of_error(error: Exception, secrets: tuple[str, ...] = ()) -> Failure:
     """The one class that an error of the SDK, of its HTTP stack or of Python's belongs to."""
     if isinstance(error, TimeoutError):  # our deadline's, perhaps while the SDK is still being imported
-        return _TIMED_OUT
-    import httpx2
+        return TIMED_OUT
     import openai
 
-    if isinstance(error, openai.APIStatusError | httpx2.HTTPStatusError):
-        answer = error.response
-        return faults.from_answer(answer.status_code, answer.headers, answer.content, now=time.time(), secrets=secrets)
-    # The SDK wraps whatever its HTTP stack raises in one error: what it wraps says more.
-    cause = (error.__cause__ or error) if isinstance(error, openai.APIConnectionError) else error
-    if isinstance(cause, UpstreamError):  # of our own, from beneath the SDK
-        return cause.failure
-    if isinstance(cause, AddressRefused):
-        return REFUSED
-    # The cause is named by its type alone: its text may hold a URL with a key, a header or a piece of the body.
-    name = type(cause).__name__
-    # APITimeoutError is an APIConnectionError as well: timeouts first.
-    if isinstance(error, openai.APITimeoutError) or isinstance(cause, httpx2.TimeoutException):
-        return _TIMED_OUT
-    if isinstance(cause, httpx2.LocalProtocolError | httpx2.UnsupportedProtocol | httpx2.SSEError):
-        # Ours to mend, such as a line break in a header: waiting for it would be in vain.
-        return Failure(kind=FailureClass.INTERNAL, message=f"upstream call failed ({name})")
-    if isinstance(cause, openai.APIConnectionError | httpx2.TransportError | OSError | EOFError):
-        return Failure(kind=FailureClass.CONNECTION, message=f"connection to upstream failed ({name})")
-    return Failure(kind=FailureClass.INTERNAL, message=f"upstream call failed ({name})")
+    def read(status: int | None, headers: Mapping[str, str], body: bytes) -> Failure:
+        return faults.from_answer(status, headers, body, now=time.time(), secrets=secrets)
+
+    return failure_of_sdk(error, openai, read)
