@@ -51,7 +51,7 @@ SHELLS = {
     "trunkline_actors": {
         *("shell", "mailbox", "micro", "bus", "runtime", "supervisor", "commands"),  # what every actor stands on
         *("degraded", "staleness"),  # doing with less
-        *("router", "deciding", "courier", "inflight", "idempotency", "resting"),  # routing a request
+        *("router", "deciding", "courier", "inflight", "idempotency", "reusing", "replaying", "resting"),  # routing a request
         *("escrow", "scopes", "recalls", "parked", "parking", "budgets"),  # money above threads, and waiting for it
         *("provider", "attempting", "running", "answers", "stalls", "adapters", "fleet"),  # running an attempt
         *("local_models", "managing", "puller", "pulling"),  # models on the provider's own machine
@@ -63,7 +63,7 @@ SHELLS = {
         *("present", "advice", "tracing", "telling"),
         *("registrar", "readers", "threads", "circuits", "keeper", "lease", "dependents", "draining", "policymaker"),
         # what a process remembers, and keeps in the bus
-        *("bucket", "claims", "ledger", "snapshots", "minutes", "metrics"),
+        *("bucket", "claims", "answer_store", "ledger", "snapshots", "minutes", "metrics"),
     },
 }
 

@@ -14,6 +14,7 @@ from trunkline_events.quick import Reply
 from trunkline_events.refusal import Refused
 from trunkline_events.thread import Metered
 
+from trunkline_actors.answer_cache import REUSABLE, Kept
 from trunkline_actors.claims import MAX_ANSWER, Claim
 from trunkline_actors.dispatch import Dispatch
 from trunkline_actors.runtime import Runtime
@@ -42,7 +43,7 @@ class Answering:
         """The inboxes that have heard the end."""
         self._seq = dispatch.sent
         # What an earlier attempt sent was silence, or it would have been the last.
-        self._sent: list[bytes] | None = [self._silence()] * dispatch.sent if dispatch.claim else None
+        self._sent: list[bytes] | None = [self._silence()] * dispatch.sent if dispatch.claim or dispatch.cache else None
         self._sent_bytes = 0
         self._probes: list[str] = []
         self._loop = asyncio.get_running_loop()
@@ -103,6 +104,7 @@ class Answering:
         for inbox in self._everybody():
             await self._bus.publish(inbox, body, fields)
         await self._keep(fields, [body])
+        await self._cache(decided, fields, [body])
 
     async def end(self, decided: Decided) -> None:
         """Send the empty message that ends a stream."""
@@ -110,6 +112,7 @@ class Answering:
         for inbox in self._everybody():
             await self._bus.publish(inbox, b"", fields)
         await self._keep(fields, self._sent)
+        await self._cache(decided, fields, self._sent)
 
     async def broken(self, failure: Failure, decided: Decided) -> None:
         """The stream broke: an error, then the empty message."""
@@ -171,9 +174,11 @@ class Answering:
     def _served_by(self) -> dict[str, str]:
         """Who answers: on the first chunk of a stream, and on the end of everything."""
         dispatch = self._dispatch
-        limits = {headers.LIMITS: dispatch.limits} if dispatch.limits else {}
+        told = {headers.LIMITS: dispatch.limits} if dispatch.limits else {}
+        if dispatch.cache:
+            told[headers.CACHE] = "miss"
         return {
-            **limits,
+            **told,
             headers.REQUEST: headers.encode_value(dispatch.request_id),
             headers.MODEL: headers.encode_value(dispatch.model),
             headers.PROVIDER: headers.encode_value(self._provider),
@@ -201,6 +206,23 @@ class Answering:
             messages=messages,
         )
         await self._runtime.claims.keep(self._dispatch.claim, claim)
+
+    async def _cache(self, decided: Decided, fields: dict[str, str], messages: list[bytes] | None) -> None:
+        """Keep the answer for who asks the very same, where that is wanted and it came to a good end."""
+        dispatch, event = self._dispatch, cast("Metered", decided.event)
+        if not dispatch.cache or messages is None or event.partial or event.finish not in REUSABLE:
+            return
+        kept = Kept(
+            at=self._runtime.clock(),
+            model=dispatch.model,
+            provider=self._provider,
+            version=dispatch.version,
+            origin=decided.sequence,
+            cost_nanos=event.cost_nanos,
+            fields={name: fields[name] for name in (headers.FINISH, headers.SEQ, headers.USAGE) if name in fields},
+            messages=messages,
+        )
+        await self._runtime.answers.keep(dispatch.cache, kept, dispatch.cache_s)
 
     # -- callers that went away ------------------------------------------------------------------------------------
 

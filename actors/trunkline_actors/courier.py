@@ -19,6 +19,7 @@ from trunkline_events.thread import Books, RequestRefused, RouteDecided
 from trunkline_projections.threads import books_of
 
 from trunkline_actors import endings, money
+from trunkline_actors.answer_cache import Same, name_of
 from trunkline_actors.dispatch import Dispatch, Join, Outcome, encode, outcome_decoder, pack
 from trunkline_actors.inflight import Run
 from trunkline_actors.ledger import end, has_ended
@@ -146,6 +147,8 @@ class Courier:
             fingerprint=run.fingerprint,
             key=event.key,
             limits=run.limits,
+            cache=_kept_as(event, decided.body) if run.cache_s else "",
+            cache_s=run.cache_s,
             slices=event.slices,
             traceparent=run.traceparent,
         )
@@ -207,6 +210,19 @@ class Courier:
     async def tell_of(self, scope: str, inbox: str) -> None:
         """Whoever runs this request: this caller waits for it too."""
         await self._bus.publish(subjects.JOIN, encode(Join(scope, inbox)), reply=self._bus.nats.new_inbox())
+
+
+def _kept_as(event: RouteDecided, body: bytes) -> str:
+    """The name that whoever asks the very same looks for."""
+    same = Same(
+        key=event.key,
+        policy_version=event.policy_version,
+        override=event.override,
+        default_model=event.basis.default_model,
+        preferences=event.preferences,
+        operation=event.asked.operation,
+    )
+    return name_of(same, body)
 
 
 def _unheard(message: Reply) -> bool:

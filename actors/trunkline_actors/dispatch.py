@@ -21,6 +21,7 @@ class Dispatch(Struct, frozen=True, kw_only=True, omit_defaults=True):
     `books` and `books_seq` are the thread's after the reservation, so that the settlement needs no read. `listeners`
     are the inboxes that get the answer; `sent` is how many chunks, all silent, earlier attempts sent them. `claim`
     names the idempotency record, where the caller chose the request id. `limits` is what the answer says of its key's.
+    `cache` is the name to keep the answer under for `cache_s` seconds, empty: it is not to be kept.
     """
 
     request_id: str
@@ -48,6 +49,8 @@ class Dispatch(Struct, frozen=True, kw_only=True, omit_defaults=True):
     fingerprint: str = ""
     key: str = ""
     limits: str = ""
+    cache: str = ""
+    cache_s: float = 0.0
     slices: dict[str, str] = {}
     traceparent: str | None = None
 

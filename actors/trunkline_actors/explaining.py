@@ -12,6 +12,7 @@ from trunkline_events.envelope import RecordedEvent
 from trunkline_events.money import usd_from_nanos
 from trunkline_events.rate import Rate
 from trunkline_events.thread import (
+    AnswerReused,
     AttemptFailed,
     Books,
     Candidate,
@@ -49,17 +50,19 @@ class Attempted(Struct, frozen=True, kw_only=True):
         return Recorded(thread=thread, decision=self.decision, books=self.books, gateway=self.gateway)
 
 
-def explain(attempts: list[Attempted], refused: RecordedEvent | None) -> dict[str, Any]:
+def explain(
+    attempts: list[Attempted], refused: RecordedEvent | None, reused: RecordedEvent | None = None
+) -> dict[str, Any]:
     """All there is to say about a request. Money in US dollars as text, times in RFC 3339.
 
     `would_have_cost_usd` is what each candidate would have cost for the tokens that were used in the end, at the prices
     of that time; null where no tokens are known, or no price is. `again` lists what comes out differently when the
     decision is made again from the log: nothing, if the log is whole.
     """
-    first = attempts[0].decided if attempts else refused
+    first = attempts[0].decided if attempts else refused or reused
     assert first is not None, "a request has an event"
     body = first.body
-    assert isinstance(body, RouteDecided | RequestRefused)
+    assert isinstance(body, RouteDecided | RequestRefused | AnswerReused)
     usage = _usage_of(attempts)
     return {
         "request_id": body.request_id,
@@ -68,6 +71,7 @@ def explain(attempts: list[Attempted], refused: RecordedEvent | None) -> dict[st
         "asked": msgspec.to_builtins(body.asked),
         "attempts": [_attempt(one, usage) for one in attempts],
         "refused": _refused(refused),
+        "reused": _reused(reused),
         "cost_usd": usd_from_nanos(sum(cost_of_ending(body) for body in _endings(attempts))),
     }
 
@@ -165,6 +169,23 @@ def _ended(event: RecordedEvent | None) -> dict[str, Any] | None:
     elif isinstance(body, AttemptFailed):
         told |= {"failure": body.failure, "status": body.status, "latency_ms": body.latency_ms}
     return told
+
+
+def _reused(event: RecordedEvent | None) -> dict[str, Any] | None:
+    if event is None:
+        return None
+    body = event.body
+    assert isinstance(body, AnswerReused)
+    return {
+        "seq": event.sequence,
+        "at": format_time(event.time),
+        "model": body.model,
+        "version": body.version,
+        "provider": body.provider,
+        "origin": body.origin,
+        "age_s": body.age_s,
+        "saved_usd": usd_from_nanos(body.saved_nanos),
+    }
 
 
 def _refused(event: RecordedEvent | None) -> dict[str, Any] | None:

@@ -28,6 +28,7 @@ class Figures(Struct, frozen=True, kw_only=True):
     paths: list[Path]
     refusals: list[Refusals]
     in_flight: list[InFlight]
+    lookups: dict[str, int]
     running: int
     open: int
     backlog: int

@@ -18,6 +18,7 @@ from trunkline_actors.claims import Claim, Held, Taken
 from trunkline_actors.dispatch import Join, encode
 from trunkline_actors.endings import cost_of
 from trunkline_actors.inflight import Run
+from trunkline_actors.replaying import replay
 from trunkline_actors.runtime import Runtime
 
 log = structlog.get_logger()
@@ -118,14 +119,7 @@ class Idempotency:
     async def _replay(self, inbox: str, claim: Claim) -> Settled:
         if claim.messages is None:
             return Settled(_answered_before(claim.headers))
-        marked = {**claim.headers, headers.REPLAYED: "true"}
-        streamed = headers.SEQ in claim.headers
-        if not streamed:
-            await self._runtime.bus.publish(inbox, claim.messages[0], marked)
-            return Settled()
-        for seq, message in enumerate(claim.messages, 1):
-            await self._runtime.bus.publish(inbox, message, {headers.SEQ: str(seq)})
-        await self._runtime.bus.publish(inbox, b"", marked)
+        await replay(self._runtime.bus, inbox, claim.messages, {**claim.headers, headers.REPLAYED: "true"})
         return Settled()
 
     async def _join(self, run: Run) -> bool:

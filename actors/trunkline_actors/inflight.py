@@ -27,6 +27,7 @@ class Run(Struct, kw_only=True):
 
     `owned`: the claim on the id is ours, so that others may join; until then we may be about to join another process.
     `leaving`: it waits to be taken over by another process.
+    `cache_s`: how old an answer from the cache may be, and for how long its own is kept; `reused`: it had one.
     `leave_claim`: the claim on the id says more than this run knows, so this run must not change it.
     `key` is the id of the API key, `limits` what its answer says of the limits of that; `sent` the number of the last
     chunk sent to callers; `on_abort` is called when somebody aborts it; `course` is how its attempts have fared.
@@ -48,6 +49,8 @@ class Run(Struct, kw_only=True):
     owned: bool = False
     leaving: bool = False
     leave_claim: bool = False
+    cache_s: float = 0.0
+    reused: bool = False
     on_abort: Callable[[], None] | None = None
     course: Course = Course()
     span: Context | None = None
@@ -93,7 +96,8 @@ class InFlight:
             if run.code or run.ended:
                 totals.request(asked.operation, run.code, now - began)
             if tracing is not None and run.span is not None:
-                tracing.record(routed(run.span, now, run.request_id, run.thread, asked, run.code, run.decisions))
+                said = (run.request_id, run.thread, asked, run.code, run.decisions)
+                tracing.record(routed(run.span, now, *said, reused=run.reused))
             if self._by_request.get(run.request_id) is run:
                 del self._by_request[run.request_id]
             if run.scope and self._by_scope.get(run.scope) is run:

@@ -19,7 +19,7 @@ from trunkline_events.subjects import id_problem
 from trunkline_projections.keys import LOOKUP, Key, Keys
 
 from trunkline_actors.plan import fits
-from trunkline_actors.requests import AUTO, BYTES_A_TOKEN, Parsed
+from trunkline_actors.requests import AUTO, BYTES_A_TOKEN, Parsed, cache_problem
 
 SECRET_BYTES = 32
 SECONDS_A_DAY = 86_400.0
@@ -167,6 +167,7 @@ class Issue(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     requests_per_minute: int | None = None
     tokens_per_minute: int | None = None
     expires_in_s: float | None = None
+    cache_s: float | None = None
     budget: dict[str, object] | None = None
     team: str | None = None
     reason: str | None = None
@@ -207,6 +208,7 @@ def issue(keys: Keys, given: Issue, name: str, fresh: Fresh, now: float) -> KeyI
         requests_per_minute=given.requests_per_minute,
         tokens_per_minute=given.tokens_per_minute,
         expires_at=None if given.expires_in_s is None else now + given.expires_in_s,
+        cache_s=given.cache_s,
     )
 
 
@@ -231,6 +233,8 @@ def _issue_problem(given: Issue, name: str) -> Refused | None:
     seconds = given.expires_in_s
     if seconds is not None and not (math.isfinite(seconds) and 0 < seconds <= 100 * 366 * SECONDS_A_DAY):
         return _invalid("expires_in_s must be more than 0 seconds, and no more than 100 years", "expires_in_s")
+    if given.cache_s is not None and (told := cache_problem(given.cache_s)):
+        return _invalid(f"cache_s {told}", "cache_s")
     return None
 
 
@@ -254,6 +258,7 @@ def rotate(keys: Keys, given: Rotate, fresh: Fresh, now: float) -> KeyIssued | R
         requests_per_minute=key.requests_per_minute,
         tokens_per_minute=key.tokens_per_minute,
         expires_at=key.expires_at,
+        cache_s=key.cache_s,
         rotated=True,
     )
 

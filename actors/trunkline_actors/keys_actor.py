@@ -194,6 +194,7 @@ class KeysActor(ChangeActor):
             "models": key.models,
             "requests_per_minute": key.requests_per_minute,
             "tokens_per_minute": key.tokens_per_minute,
+            "cache_s": key.cache_s,
             "expires_at": None if key.expires_at is None else format_time(key.expires_at),
             "old_until": format_time(until[0]) if until else None,
             "changed_at": format_time(key.changed_at),

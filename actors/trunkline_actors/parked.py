@@ -20,6 +20,8 @@ from trunkline_events.thread import Operation
 
 from trunkline_actors.followups import Course
 from trunkline_actors.inflight import Run
+from trunkline_actors.moment import Request
+from trunkline_actors.requests import Parsed
 from trunkline_actors.waiting import Ticket, WaitingRoom
 
 log = structlog.get_logger()
@@ -70,6 +72,7 @@ class Parked(Struct, frozen=True, kw_only=True, omit_defaults=True):
     versions: list[str] = []
     failures: list[FailureClass] = []
     rested: int = 0
+    cache_s: float = 0.0
     course: Course = Course()
 
     def run(self) -> Run:
@@ -85,8 +88,26 @@ class Parked(Struct, frozen=True, kw_only=True, omit_defaults=True):
             base=self.base,
             attempt_ids=list(self.attempt_ids),
             sent=self.sent,
+            cache_s=self.cache_s,
             course=self.course,
             owned=True,
+        )
+
+    def request(self, run: Run, parsed: Parsed) -> Request:
+        """What is still to be served of it: its next attempt."""
+        return Request(
+            request_id=run.request_id,
+            attempt_id=run.attempt_id(self.attempt),
+            attempt=self.attempt,
+            parsed=parsed,
+            tried=tuple(self.tried),
+            versions=tuple(self.versions),
+            failures=tuple(self.failures),
+            rested=self.rested,
+            reply=run.listeners[0],
+            deadline=self.deadline,
+            key=run.key,
+            thread=run.thread,
         )
 
 

@@ -152,6 +152,7 @@ class Parking:
             versions=list(request.versions),
             failures=list(request.failures),
             rested=request.rested,
+            cache_s=run.cache_s,
             course=run.course,
         )
         ack = await self._acks.publish(subjects.PARKED, pack(parked, body), {}, ACK_WAIT)

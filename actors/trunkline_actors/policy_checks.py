@@ -11,6 +11,7 @@ from trunkline_events.subjects import NO_THREAD, id_problem
 from trunkline_projections.models import Registry
 
 from trunkline_actors.registry import FEATURES
+from trunkline_actors.requests import cache_problem
 from trunkline_actors.shapes import Problem, Vocabulary, at, shown, suggestion
 
 MOST_TOKENS = 10**12
@@ -28,6 +29,7 @@ def problems(policy: Policy, registry: Registry, analyzers: Collection[str]) -> 
     found += names.unknown(defaults.fallbacks, "defaults.fallbacks")
     found += _require(defaults.require, "defaults.require", names)
     found += _share(defaults.min_match, "defaults.min_match")
+    found += _seconds(defaults.cache_s, "defaults.cache_s")
     if policy.analyzer is not None and policy.analyzer not in analyzers:
         known = ", ".join(map(shown, sorted(analyzers)))
         found.append(Problem("analyzer", f"there is no analyzer {shown(policy.analyzer)}; there are {known}"))
@@ -82,6 +84,7 @@ def _rule(rule: Rule, path: str, names: _Names) -> Found:
     yield from names.unknown(rule.fallbacks, f"{path}.fallbacks")
     yield from _require(rule.require, f"{path}.require", names)
     yield from _share(rule.min_match, f"{path}.min_match")
+    yield from _seconds(rule.cache_s, f"{path}.cache_s")
 
 
 def _when(when: When, path: str) -> Found:
@@ -126,6 +129,11 @@ def _require(require: Require, path: str, names: _Names) -> Found:
 def _share(number: float | None, path: str) -> Found:
     if number is not None and not 0 <= number <= 1:
         yield Problem(path, f"must be from 0 to 1, not {number:g}")
+
+
+def _seconds(number: float | None, path: str) -> Found:
+    if number is not None and (told := cache_problem(number)):
+        yield Problem(path, f"{told}, not {number:g}")
 
 
 def _words(words: Iterable[str], path: str, *, indexed: bool = True) -> Found:

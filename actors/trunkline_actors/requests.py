@@ -17,6 +17,8 @@ from trunkline_actors.bounds import count_images
 
 AUTO = "auto"
 MAX_ATTEMPTS = 16
+LONGEST_CACHED = 7 * 86_400.0
+"""Seconds that an answer may be kept for, to be given again."""
 MESSAGE_TOKENS = 16
 """A bound on what a chat template puts around one message. Why bytes and this are a strict bound: `bounds`."""
 BYTES_A_TOKEN = 4
@@ -29,7 +31,8 @@ class Route(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The extension `route` of a request: how the caller wants it routed.
 
     `capabilities` are names, or names with the least score; `min_match` is the least match score for them. `tags` are
-    those a model must have, `data` what its provider must promise about data.
+    those a model must have, `data` what its provider must promise about data. `cache_s`: an answer to the very same
+    request will do that is no older than so many seconds; 0: none will.
     """
 
     capabilities: list[str] | dict[str, float] = []
@@ -43,6 +46,7 @@ class Route(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     tags: list[str] = []
     data: list[str] = []
     clamp: bool | None = None
+    cache_s: float | None = None
     attempts: int = 3
     deadline_ms: int = 60_000
 
@@ -217,7 +221,14 @@ def route_problem(route: Route) -> Refused | None:
         return _invalid("the scores of route.capabilities run from 0 to 1", "route.capabilities")
     if route.min_match is not None and not 0 <= route.min_match <= 1:
         return _invalid("route.min_match must be from 0 to 1", "route.min_match")
+    if route.cache_s is not None and (told := cache_problem(route.cache_s)):
+        return _invalid(f"route.cache_s {told}", "route.cache_s")
     return None
+
+
+def cache_problem(seconds: float) -> str | None:
+    """What makes no sense about keeping answers for so many seconds."""
+    return None if 0 <= seconds <= LONGEST_CACHED else f"must be from 0 to {LONGEST_CACHED:,.0f} seconds (a week)"
 
 
 def _given(route: Route | None) -> dict[str, Any]:

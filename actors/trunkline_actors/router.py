@@ -32,6 +32,7 @@ from trunkline_actors.parking import Parking, waits_at
 from trunkline_actors.purse import hold_of
 from trunkline_actors.requests import Parsed, parse_chat, parse_embeddings
 from trunkline_actors.resting import ABORTED, Resting
+from trunkline_actors.reusing import Reusing
 from trunkline_actors.runtime import Runtime
 
 log = structlog.get_logger()
@@ -54,6 +55,7 @@ class RouterActor(ServiceActor):
         self._runs = InFlight(runtime)
         self._courier = Courier(runtime)
         self._idempotency = Idempotency(runtime)
+        self._reusing = Reusing(runtime, self._idempotency)
         self._escrow = Escrow(runtime, self.spawn)
         self._decider = Decider(runtime, self._escrow, self._courier, self.spawn)
         self._parking = Parking(runtime, self._go_on, self.spawn)
@@ -189,6 +191,8 @@ class RouterActor(ServiceActor):
             key=run.key,
             thread=run.thread,
         )
+        if await self._reusing.reuse(run, request, body):
+            return None
         return await self._serve(run, request, body)
 
     async def _go_on(self, parked: Parked, body: bytes, place: Place) -> None:
@@ -202,22 +206,8 @@ class RouterActor(ServiceActor):
             await place.done()
             return
         run.on_abort = place.call
-        request = Request(
-            request_id=run.request_id,
-            attempt_id=run.attempt_id(parked.attempt),
-            attempt=parked.attempt,
-            parsed=parsed,
-            tried=tuple(parked.tried),
-            versions=tuple(parked.versions),
-            failures=tuple(parked.failures),
-            rested=parked.rested,
-            reply=run.listeners[0],
-            deadline=parked.deadline,
-            key=run.key,
-            thread=run.thread,
-        )
         try:
-            await self._carry(run, parsed, self._serve(run, request, body, place))
+            await self._carry(run, parsed, self._serve(run, parked.request(run, parsed), body, place))
         finally:
             await place.done()
 

@@ -14,6 +14,8 @@ from trunkline_actors.pricing import is_in_log
 from trunkline_actors.ranking import Ranked, rank
 from trunkline_actors.recorded import funded
 
+RECONFIGURED = "the thread was configured anew"
+
 
 class Reconfigured(Refused, frozen=True, kw_only=True):
     """The thread has another configuration than the request was read with: that of the event at `sequence`."""
@@ -31,7 +33,7 @@ def decide(
     changed.
     """
     if books.config_seq != request.configuration.sequence:
-        return Reconfigured(code="unavailable", message="the thread was configured anew", sequence=books.config_seq)
+        return Reconfigured(code="unavailable", message=RECONFIGURED, sequence=books.config_seq)
     ranked = rank(request, moment)
     if isinstance(ranked, Refused):
         return ranked

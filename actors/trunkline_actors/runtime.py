@@ -20,6 +20,7 @@ from trunkline_projections.folds import GATEWAY, Gateway
 from trunkline_projections.runner import View
 
 from trunkline_actors.analyzers import Analyzers
+from trunkline_actors.answer_store import AnswerStore
 from trunkline_actors.board import Board
 from trunkline_actors.bus import Bus
 from trunkline_actors.claims import Claims
@@ -77,6 +78,8 @@ class Runtime:
         self.log = log_
         self.claims = claims
         self.bus = Bus(connection)
+        self.answers = AnswerStore(connection, replicas, lambda: self.clock())
+        """Answers that may be given again."""
         self.snapshots = KvSnapshots(connection)
         self.gateway: View[Gateway] = View(log_, GATEWAY, self.snapshots)
         self.door = self.bus.door = Door(lambda: self.gateway.state.keys, lambda: self.clock())
@@ -234,6 +237,7 @@ class Runtime:
         await self.board.stop()
         await self.gateway.stop()
         await self.bus.replies.close()
+        await self.answers.close()
         await self.claims.close()
         await self.log.close()
         await self.connection.close()

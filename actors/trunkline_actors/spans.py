@@ -90,11 +90,13 @@ def routed(
     asked: Asked,
     code: str,
     decisions: list[tuple[RouteDecided, int, float]],
+    *,
+    reused: bool = False,
 ) -> Iterator[Span]:
     """A request at a router from its arrival to its end, and in it each decision until the log had it."""
     trace, span, parent, start = context
     served = decisions[-1][0].model if decisions else ""
-    said: Said = (_routed, asked.operation, asked.model, asked.stream, len(decisions), served, code)
+    said: Said = (_routed, asked.operation, asked.model, asked.stream, len(decisions), served, code, reused)
     own: Own = [(semconv.REQUEST_ID, request_id)]
     if thread != NO_THREAD:
         own.append((semconv.CONVERSATION, thread))
@@ -115,7 +117,7 @@ def routed(
 
 
 def _routed(
-    operation: str, model: str, stream: bool, attempts: int, served: str, code: str
+    operation: str, model: str, stream: bool, attempts: int, served: str, code: str, reused: bool
 ) -> tuple[str, int, Attributes]:
     said: Attributes = {
         semconv.OPERATION: operation,
@@ -126,6 +128,8 @@ def _routed(
     }
     if served:
         said[semconv.RESPONSE_MODEL] = served
+    if reused:
+        said[semconv.CACHE_HIT] = True
     if code:
         said[semconv.ERROR_TYPE] = code
     return f"route {operation}", SERVER, said

@@ -73,6 +73,7 @@ class Telling:
                 InFlight(provider=line.provider, model=line.model, version=line.version, calls=calls)
                 for line, calls in runtime.meter.in_flight()
             ],
+            lookups=totals.lookups,
             running=totals.running,
             open=len(runtime.open),
             backlog=runtime.log.backlog,

@@ -118,6 +118,8 @@ class Totals:
         self.served: dict[tuple[str, str], Served] = {}
         self.paths: dict[tuple[str, str, int], Path] = {}
         self.refusals: dict[tuple[str, str, str], Refusals] = {}
+        self.lookups = {"hit": 0, "miss": 0}
+        """How often routers here looked for an answer in the cache, and what came of it."""
         self.running = 0
         """Requests that routers here have under way."""
 
@@ -148,6 +150,10 @@ class Totals:
             fresh = Served(operation=operation, code=code, took=Histogram.of(SECONDS))
             served = self.served[operation, code] = fresh
         served.took.add(SECONDS, seconds)
+
+    def looked_up(self, *, found: bool) -> None:
+        """A router looked for an answer in the cache."""
+        self.lookups["hit" if found else "miss"] += 1
 
     def refused(self, service: str, endpoint: str, code: str) -> None:
         """An endpoint answered with an error."""

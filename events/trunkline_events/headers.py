@@ -38,6 +38,8 @@ COST = "Trunkline-Cost-Usd"
 EVENT = "Trunkline-Event"
 FINISH = "Trunkline-Finish"
 USAGE = "Trunkline-Usage"
+CACHE = "Trunkline-Cache"
+"""`hit`: the answer is that of an earlier request; `miss`: it might have been."""
 LIMITS = "Trunkline-Ratelimit"
 """How the limits of the API key stand, where it has any: `requests=60/59/1.0`."""
 

@@ -45,7 +45,8 @@ class KeyIssued(KeyEvent, frozen=True, kw_only=True, tag="key.issued.v1"):
     """A key was issued, or has a new secret (`rotated`): everything about it as it is from now on.
 
     `models` are ids, or patterns in which `*` stands for any text; empty: all. `secrets` has the newest first;
-    `pepper` tells the secret that they are hashed under from any other. `expires_at` is Unix time.
+    `pepper` tells the secret that they are hashed under from any other. `expires_at` is Unix time. `cache_s` is for how
+    many seconds its answers may be given again; None: as the policy has it.
     """
 
     name: str
@@ -56,6 +57,7 @@ class KeyIssued(KeyEvent, frozen=True, kw_only=True, tag="key.issued.v1"):
     requests_per_minute: int | None = None
     tokens_per_minute: int | None = None
     expires_at: float | None = None
+    cache_s: float | None = None
     rotated: bool = False
 
 

@@ -50,7 +50,8 @@ class Rule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_d
     `use` names models by id or by tag, in order of preference where `optimize` is absent; `weights` splits the
     requests among models instead. Absent: every model. `fallbacks` come after those, in their order. `min_match` is
     the least match score, 0 to 1, that a model may have for the capabilities wanted. `on_content_filter`: whether a
-    filtered request may try another provider.
+    filtered request may try another provider. `cache_s`: for so many seconds an answer may be given again to who asks
+    the very same; 0: never.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Rule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_d
     require: Require = Require()
     min_match: float | None = None
     on_content_filter: Literal["stop", "fallback"] | None = None
+    cache_s: float | None = None
 
 
 class Defaults(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -73,6 +75,7 @@ class Defaults(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, om
     min_match: float | None = None
     on_content_filter: Literal["stop", "fallback"] = "stop"
     percentile: Literal[50, 95] = 50
+    cache_s: float = 0.0
 
 
 class Policy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):

@@ -51,6 +51,8 @@ CROWD = "trunkline.crowd"
 
 REQUESTS_BUCKET = "TRUNKLINE_REQUESTS"
 """Request claims and kept answers, for idempotency: 24 hours."""
+CACHE_BUCKET = "TRUNKLINE_CACHE"
+"""Answers that may be given again to who asks the very same, each for as long as it was asked to be kept."""
 LEASES_BUCKET = "TRUNKLINE_LEASES"
 """Who leads: one key a role, gone when its holder is."""
 SECRETS_BUCKET = "TRUNKLINE_SECRETS"

@@ -10,6 +10,7 @@ from msgspec import Struct, field
 from trunkline_events.budget import BudgetFact, BudgetRefused, BudgetReserved, BudgetSet, BudgetSettled, ScopeWarned
 from trunkline_events.thread import (
     Aborted,
+    AnswerReused,
     AttemptFailed,
     BudgetWarned,
     Ending,
@@ -76,7 +77,7 @@ def evolve(state: UnderWay, fact: ThreadFact | BudgetFact, sequence: int, aggreg
         case UsageRecorded() | Aborted() | AttemptFailed() | Orphaned():
             state.attempts.pop(fact.attempt_id, None)
             _ended(state, fact)
-        case ThreadConfigured() | RequestRefused() | BudgetWarned():
+        case ThreadConfigured() | RequestRefused() | AnswerReused() | BudgetWarned():
             pass
         case BudgetReserved() | BudgetSettled():
             _leased(state, fact, aggregate)

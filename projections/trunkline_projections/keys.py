@@ -23,6 +23,7 @@ class Key(Struct, frozen=True, kw_only=True):
     requests_per_minute: int | None = None
     tokens_per_minute: int | None = None
     expires_at: float | None = None
+    cache_s: float | None = None
     revoked: bool = False
     changed_at: float = 0.0
     sequence: int = 0
@@ -53,6 +54,7 @@ def evolve(state: Keys, fact: KeyFact, sequence: int, time: float) -> Keys:
                 requests_per_minute=fact.requests_per_minute,
                 tokens_per_minute=fact.tokens_per_minute,
                 expires_at=fact.expires_at,
+                cache_s=fact.cache_s,
                 changed_at=time,
                 sequence=sequence,
             )

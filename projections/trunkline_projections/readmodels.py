@@ -14,6 +14,7 @@ from trunkline_events.envelope import RecordedEvent
 from trunkline_events.subjects import NO_THREAD
 from trunkline_events.thread import (
     Aborted,
+    AnswerReused,
     AttemptFailed,
     BudgetWarned,
     Ending,
@@ -31,7 +32,7 @@ from trunkline_projections.sql_tables import Change, Gone, Table, Value, texts, 
 from trunkline_projections.sql_values import amount, as_json, clean, micros, number, share, time_of
 from trunkline_projections.under_way import OPEN_ATTEMPTS, Part, UnderWay, begin, end, key_of
 
-VERSION = 2
+VERSION = 3
 """Higher with every change of what a table means or of how it is computed; a view of a lower one is built anew."""
 
 _OUTCOMES = ("attempts", "answered", "aborted", "failed", "orphaned")
@@ -131,6 +132,8 @@ def _changes(event: RecordedEvent, fact: ThreadFact, at: str, under_way: UnderWa
             found.append(_failure(event, fact, at, part, "orphaned", "orphaned"))
         case RequestRefused():
             found = [_totals(event, fact, (0, 1, *_NOTHING), (event.sequence, at)), _refusal(event, fact, at)]
+        case AnswerReused():
+            found = [_totals(event, fact, (1, 0, *_NOTHING), (event.sequence, at))]
         case ThreadConfigured() | BudgetWarned():
             found = [_totals(event, fact, (0, 0, *_NOTHING), (event.sequence, at))]
         case _:  # pragma: no cover

@@ -8,6 +8,7 @@ from typing import assert_never
 from msgspec import Struct, field, structs
 from trunkline_events.thread import (
     Aborted,
+    AnswerReused,
     AttemptFailed,
     Books,
     BudgetWarned,
@@ -93,6 +94,8 @@ def evolve(state: ThreadHistory, fact: ThreadFact, sequence: int) -> ThreadHisto
             return structs.replace(state, books=_closed(books, fact.attempt_id, 0, Usage()))
         case RequestRefused():
             return structs.replace(state, books=books)
+        case AnswerReused():
+            return structs.replace(state, books=books, requests=state.requests + 1)
         case BudgetWarned():
             return structs.replace(state, books=structs.replace(books, warned=True))
         case _:  # pragma: no cover

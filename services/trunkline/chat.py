@@ -1,5 +1,6 @@
 """Chat and embeddings over the bus: a whole answer, or a stream of chunks with a receipt at its end."""
 
+import os
 from collections.abc import AsyncIterator, Mapping
 from types import TracebackType
 from typing import Any
@@ -21,7 +22,10 @@ Messages = str | list[dict[str, Any]]
 
 
 class Receipt(Struct, frozen=True, kw_only=True):
-    """What a request came to: who served it, what it cost in US dollars, and the log sequence that settles it."""
+    """What a request came to: who served it, what it cost in US dollars, and the log sequence that settles it.
+
+    `replayed`: it was asked for again under its id. `cached`: it is the answer of an earlier request, at no cost.
+    """
 
     request_id: str
     model: str
@@ -31,6 +35,7 @@ class Receipt(Struct, frozen=True, kw_only=True):
     event: int
     finish: str
     replayed: bool = False
+    cached: bool = False
 
 
 class Completion(Struct, frozen=True, kw_only=True):
@@ -268,7 +273,7 @@ def _request(
     thread: str | None,
     request_id: str | None,
 ) -> Request:
-    request_id = request_id or _ids.next().decode()
+    request_id = request_id or _ids.next()
     fields = {headers.REQUEST: headers.encode_value(request_id)}
     if thread is not None:
         fields[headers.THREAD] = headers.encode_value(thread)
@@ -298,7 +303,22 @@ def _receipt(fields: Mapping[str, str]) -> Receipt:
         event=int(fields.get(headers.EVENT, "0")),
         finish=fields.get(headers.FINISH, ""),
         replayed=fields.get(headers.REPLAYED) == "true",
+        cached=fields.get(headers.CACHE) == "hit",
     )
 
 
-_ids = NUID()
+class _Ids:
+    """Ids that nobody else draws: not even a process that was forked from this one."""
+
+    def __init__(self) -> None:
+        self._pid = 0
+        self._nuid = NUID()
+
+    def next(self) -> str:
+        """The next one."""
+        if self._pid != os.getpid():
+            self._pid, self._nuid = os.getpid(), NUID()
+        return str(self._nuid.next(), "ascii")
+
+
+_ids = _Ids()

@@ -13,7 +13,15 @@ from trunkline_events import subjects
 from trunkline_events.envelope import RecordedEvent
 from trunkline_events.jetstream import JetStreamLog
 from trunkline_events.log import Scope
-from trunkline_events.thread import AttemptFailed, Books, Ending, RequestRefused, RouteDecided, ThreadEvent
+from trunkline_events.thread import (
+    AnswerReused,
+    AttemptFailed,
+    Books,
+    Ending,
+    RequestRefused,
+    RouteDecided,
+    ThreadEvent,
+)
 from trunkline_projections.as_of import FOLDED
 from trunkline_projections.threads import EMPTY, books_of
 
@@ -58,7 +66,7 @@ async def explain(
         Attempted(decided=decided, ended=ended, books=books[decided.sequence], gateway=line.at(_log_seq(decided)))
         for decided, ended in attempts
     ]
-    return explaining.explain(built, refused)
+    return explaining.explain(built, refused, found_run.reused)
 
 
 class _Run:
@@ -71,6 +79,7 @@ class _Run:
         self.decided: dict[str, RecordedEvent] = {}
         self.ended: dict[str, RecordedEvent] = {}
         self.refused: RecordedEvent | None = None
+        self.reused: RecordedEvent | None = None
         self.last = 0
 
     def add(self, event: RecordedEvent) -> None:
@@ -81,12 +90,16 @@ class _Run:
             self.decided[body.attempt_id] = event
         elif isinstance(body, Ending):
             self.ended[body.attempt_id] = event
+        elif isinstance(body, AnswerReused):
+            self.reused = event
         else:
             self.refused = event
 
     def begins_anew(self, event: RecordedEvent) -> bool:
         """Whether this event is of a later request with the same id."""
         body = event.body
+        if isinstance(body, AnswerReused):
+            return True
         if isinstance(body, RouteDecided):
             return body.attempt == 1
         going_on = self.decided and all(isinstance(end.body, AttemptFailed) for end in self.ended.values())
@@ -94,7 +107,7 @@ class _Run:
 
     def has(self, sequence: int) -> bool:
         """Whether the event at this sequence is one of them."""
-        of_it = (*self.decided.values(), *self.ended.values(), *([self.refused] if self.refused else []))
+        of_it = (*self.decided.values(), *self.ended.values(), *filter(None, (self.refused, self.reused)))
         return any(event.sequence == sequence for event in of_it)
 
     def pairs(self) -> Pairs:
@@ -111,10 +124,13 @@ async def _run_of(
     async with aclosing(log.read(scope=Scope(("thread",), thread), since=since)) as events:
         async for event in events:
             body = event.body
-            if not isinstance(body, RouteDecided | Ending | RequestRefused) or body.request_id != request_id:
+            if not isinstance(body, RouteDecided | Ending | RequestRefused | AnswerReused):
                 continue
-            # A refusal has no attempt, but the id of the event that the decision would have been.
-            attempt_id = event.id.removesuffix("/decided") if isinstance(body, RequestRefused) else body.attempt_id
+            if body.request_id != request_id:
+                continue
+            # What is no attempt has the id of the one it would have been.
+            own = body.attempt_id if isinstance(body, RouteDecided | Ending) else None
+            attempt_id = own or event.id.rpartition("/")[0]
             name = f"{event.aggregate} {run_of(attempt_id)}"
             run = current.get(name)
             if run is None or run.begins_anew(event):

@@ -97,6 +97,8 @@ async def test_a_client_chats_streams_and_stops_with_every_role_under_its_own_us
         first = await gw.chat.create("echo", "once", request_id="r")
         again = await gw.chat.create("echo", "once", request_id="r")
         assert (again.receipt.replayed, again.receipt.event) == (True, first.receipt.event)
+        kept = [await gw.chat.create("echo", "kept", route={"cache_s": 60}) for _ in range(2)]
+        assert [one.receipt.cached for one in kept] == [False, True]
         with pytest.raises(errors.TrunklineError):
             await gw.chat.create("fails", "never")
         assert (await gw.chat.create("fails", "else", route={"fallbacks": ["echo"]})).text == "else"

@@ -222,6 +222,16 @@ _EVENTS: list[Event] = [
         asked=_ASKED,
         needed_nanos=6_000,
     ),
+    thread.AnswerReused(
+        **_BOOKS,  # type: ignore[arg-type]
+        asked=_ASKED,
+        model="gpt-4.1/ü",
+        provider="openai",
+        version="2026-11-20",
+        origin=17,
+        age_s=12.5,
+        saved_nanos=123,
+    ),
     thread.BudgetWarned(**_BOOKS, warn_at=0.8),  # type: ignore[arg-type]
     budget.BudgetSet(**_SCOPE, request_id="req-1", reason="a new quarter"),  # type: ignore[arg-type]
     budget.BudgetReserved(**_SCOPE, slice="host-1/7", amount_nanos=100_000, spent_nanos=50_000),  # type: ignore[arg-type]

@@ -45,9 +45,11 @@ def _print(told: dict[str, Any]) -> None:
     if told["refused"]:
         refused = told["refused"]
         show(f"\nrefused (event {refused['seq']}): {refused['code']}: {refused['message']}")
+    if told["reused"]:
+        show("\n" + _reused(told["reused"]))
     show(f"\ncost: ${told['cost_usd']}")
     differing = [one for one in told["attempts"] if one["again"]]
-    if not differing:
+    if told["attempts"] and not differing:
         say("decided again from the log: the same")
     for one in differing:
         say(f"decided again from the log, attempt {one['attempt']} differs in: {', '.join(one['again'])}")
@@ -71,6 +73,12 @@ def _attempt(one: dict[str, Any]) -> None:
     if one["left_out"]:
         show(f"and {_listed(one['left_out'])}")
     show(_ended(one["ended"]))
+
+
+def _reused(reused: dict[str, Any]) -> str:
+    made = f"{reused['model']} at {reused['provider']} had made it {reused['age_s']:.1f} s before"
+    paid = f"for ${reused['saved_usd']} (event {reused['origin']})"
+    return f"answered from the cache (event {reused['seq']}): {made}, {paid}"
 
 
 def _row(candidate: dict[str, Any]) -> list[Any]:

@@ -20,6 +20,9 @@ def add_keys(verbs: Verbs) -> None:
     issuing.add_argument("--requests", metavar="N", type=int, help="requests a minute")
     issuing.add_argument("--tokens", metavar="N", type=int, help="tokens a minute: input, and the output asked for")
     issuing.add_argument("--expires", metavar="TIME", type=span, help="how long it holds, like 90d (default: for ever)")
+    issuing.add_argument(
+        "--cache", metavar="TIME", type=span, help="give an answer again to the very same request, that long after"
+    )
     issuing.add_argument("--budget", metavar="USD", help="what it may cost in each window")
     issuing.add_argument(
         "--window", choices=["none", "day", "month"], help="when spending starts anew (default: never)"

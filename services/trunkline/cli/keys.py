@@ -53,6 +53,7 @@ def _issued(args: argparse.Namespace) -> dict[str, Any]:
         "requests_per_minute": args.requests,
         "tokens_per_minute": args.tokens,
         "expires_in_s": args.expires,
+        "cache_s": args.cache,
         "budget": None if args.budget is None else {"limit_usd": args.budget, "window": args.window or "none"},
         "team": args.team,
         "reason": args.reason,

@@ -46,6 +46,7 @@ _RECEIPT = {
     headers.COST: "x-trunkline-cost-usd",
     headers.EVENT: "x-trunkline-event",
     headers.REPLAYED: "x-trunkline-replayed",
+    headers.CACHE: "x-trunkline-cache",
 }
 
 

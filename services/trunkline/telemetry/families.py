@@ -92,6 +92,8 @@ def _requests(told: Figures) -> Iterator[Family]:
     )
     yield _counter("trunkline.errors", "{error}", "Errors that other endpoints on the bus answered with", others)
     yield _histogram(semconv.SERVER_DURATION, "s", "A request's time in a router, waiting included", durations)
+    looked = [Point({"result": result}, count) for result, count in told.lookups.items()]
+    yield _counter("trunkline.cache.lookups", "{lookup}", "Looks for an answer that may be given again", looked)
     paths = [
         Point(
             {semconv.HTTP_METHOD: one.method, semconv.HTTP_ROUTE: one.route, semconv.HTTP_STATUS: str(one.status)},
