@@ -46,6 +46,8 @@ class Relay:
 
     async def stop(self) -> None:
         self._server.close()
+        for _ in range(4):  # what was accepted just now is known, or nobody would close it
+            await asyncio.sleep(0)
         self.cut()
         await asyncio.sleep(0)
 

@@ -51,7 +51,8 @@ SHELLS = {
     "trunkline_actors": {
         *("shell", "mailbox", "micro", "bus", "runtime", "supervisor", "commands"),  # what every actor stands on
         *("degraded", "staleness"),  # doing with less
-        *("router", "deciding", "courier", "inflight", "idempotency", "reusing", "replaying", "resting"),  # routing a request
+        *("router", "deciding", "courier", "inflight", "idempotency", "resting"),  # routing a request
+        *("reusing", "replaying"),  # answers that are there already
         *("escrow", "scopes", "recalls", "parked", "parking", "budgets"),  # money above threads, and waiting for it
         *("provider", "attempting", "running", "answers", "stalls", "adapters", "fleet"),  # running an attempt
         *("local_models", "managing", "puller", "pulling"),  # models on the provider's own machine

@@ -77,6 +77,8 @@ class Upstream:
             yield self
         finally:
             server.close()
+            for _ in range(4):  # what was accepted just now has its task, or nobody would close it
+                await asyncio.sleep(0)
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
