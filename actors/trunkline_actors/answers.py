@@ -17,6 +17,7 @@ from trunkline_events.thread import Metered
 from trunkline_actors.answer_cache import REUSABLE, Kept
 from trunkline_actors.claims import MAX_ANSWER, Claim
 from trunkline_actors.dispatch import Dispatch
+from trunkline_actors.recent import Recent
 from trunkline_actors.runtime import Runtime
 from trunkline_actors.shell import Decided
 
@@ -33,12 +34,15 @@ class ChunkTooLarge(Exception):
 class Answering:
     """Publishes one attempt's answer to all who wait for it, numbered; calls `on_abandoned` when none is left."""
 
-    def __init__(self, runtime: Runtime, dispatch: Dispatch, provider: str, listeners: list[str]) -> None:
+    def __init__(
+        self, runtime: Runtime, dispatch: Dispatch, provider: str, listeners: list[str], recent: Recent
+    ) -> None:
         self._runtime = runtime
         self._bus = runtime.bus
         self._dispatch = dispatch
         self._provider = provider
         self._listeners = listeners
+        self._recent = recent
         self.served: list[str] = []
         """The inboxes that have heard the end."""
         self._seq = dispatch.sent
@@ -51,7 +55,7 @@ class Answering:
         self._next_probe = self._last + PROBE_SECONDS
         self._reconnects = self._bus.nats.stats["reconnects"]
         self._timer = self._loop.call_at(self._next_probe, self._tick) if dispatch.stream else None
-        self.on_abandoned: Callable[[], None] = lambda: None
+        self.on_abandoned: Callable[[], None] = _nothing
 
     @property
     def sent(self) -> int:
@@ -197,6 +201,9 @@ class Answering:
     async def _keep(self, fields: dict[str, str], messages: list[bytes] | None) -> None:
         if self._dispatch.claim is None:
             return
+        if self._dispatch.unclaimed:
+            self._recent.add(self._dispatch.claim, fields, messages, self._loop.time())
+            return
         claim = Claim(
             state="answered",
             since=self._runtime.clock(),
@@ -267,7 +274,12 @@ class Answering:
 
     def close(self) -> None:
         """Expect no more signs of callers that went away."""
+        self.on_abandoned = _nothing  # it holds on to what holds on to us
         if self._timer is not None:
             self._timer.cancel()
         for reply in self._probes:
             self._bus.replies.forget(reply)
+
+
+def _nothing() -> None:
+    """Where nobody wants to know."""

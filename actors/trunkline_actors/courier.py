@@ -144,6 +144,7 @@ class Courier:
             max_tokens=event.max_tokens,
             include_usage=request.parsed.include_usage,
             claim=run.scope,
+            unclaimed=run.unclaimed,
             fingerprint=run.fingerprint,
             key=event.key,
             limits=run.limits,

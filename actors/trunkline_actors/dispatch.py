@@ -20,7 +20,8 @@ class Dispatch(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     `books` and `books_seq` are the thread's after the reservation, so that the settlement needs no read. `listeners`
     are the inboxes that get the answer; `sent` is how many chunks, all silent, earlier attempts sent them. `claim`
-    names the idempotency record, where the caller chose the request id. `limits` is what the answer says of its key's.
+    names the request for its repeats, where it has an id; `unclaimed`: no record is kept under that. `limits` is what
+    the answer says of its key's.
     `cache` is the name to keep the answer under for `cache_s` seconds, empty: it is not to be kept.
     """
 
@@ -46,6 +47,7 @@ class Dispatch(Struct, frozen=True, kw_only=True, omit_defaults=True):
     include_usage: bool = False
     version: str = ""
     claim: str | None = None
+    unclaimed: bool = False
     fingerprint: str = ""
     key: str = ""
     limits: str = ""

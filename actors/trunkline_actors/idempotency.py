@@ -18,7 +18,7 @@ from trunkline_actors.claims import Claim, Held, Taken
 from trunkline_actors.dispatch import Join, encode
 from trunkline_actors.endings import cost_of
 from trunkline_actors.inflight import Run
-from trunkline_actors.replaying import replay
+from trunkline_actors.replaying import answered_before, replay
 from trunkline_actors.runtime import Runtime
 
 log = structlog.get_logger()
@@ -26,6 +26,9 @@ log = structlog.get_logger()
 JOIN_WAIT = 1.0
 """Seconds to wait for a process to say that it runs the request."""
 ENDING_POLL = 0.5
+FRESH = 60.0
+"""Seconds for which an id that was drawn needs no claim: whoever decides the same again is told so by the log, which
+knows the ids of its events for twice as long."""
 READERS = 4
 """Requests whose past is read at once: a process that dies leaves many, and all ask again at about the same time."""
 
@@ -52,6 +55,12 @@ class Idempotency:
     async def claim(self, run: Run, deadline: float) -> Settled | None:
         """None: the request is ours to run. Raises LogUnavailable."""
         assert run.scope is not None
+        if run.drawn_at is not None:
+            if not run.again and abs(self._runtime.clock() - run.drawn_at) < FRESH:
+                run.owned = run.unclaimed = True
+                return None
+            if await self._join(run):
+                return Settled()
         while True:
             taken = await self._runtime.claims.take(run.scope, self._runtime.clock(), run.fingerprint)
             if isinstance(taken, Held):
@@ -63,7 +72,15 @@ class Idempotency:
                 taken = taken_over
             run.owned = True
             run.base = taken.attempts
+            if run.drawn_at is not None and not taken.attempts:
+                return await self._find_out_unclaimed(run, run.drawn_at, deadline)
             return None
+
+    async def _find_out_unclaimed(self, run: Run, drawn_at: float, deadline: float) -> Settled | None:
+        """As `_find_out`, for a run that may have been begun before without a claim."""
+        settled = await self._find_out(run, Claim(state="running", since=drawn_at), deadline)
+        run.leave_claim = settled is not None
+        return settled
 
     async def _held(self, run: Run, held: Held, deadline: float) -> tuple[Settled | None, Taken | None]:
         assert run.scope is not None
@@ -93,6 +110,10 @@ class Idempotency:
         for inbox in run.listeners:  # which may grow while we wait
             if inbox in done:
                 continue
+            if run.unclaimed:  # whoever gave the answer remembers it for a while
+                join = encode(Join(run.scope, inbox))
+                await self._runtime.bus.publish(subjects.JOIN, join, reply=self._runtime.bus.nats.new_inbox())
+                continue
             held = await self._runtime.claims.read(run.scope)
             settled = await self._replay(inbox, held.claim) if held and held.claim.state == "answered" else _LOST
             if settled.refused is not None:
@@ -118,7 +139,7 @@ class Idempotency:
 
     async def _replay(self, inbox: str, claim: Claim) -> Settled:
         if claim.messages is None:
-            return Settled(_answered_before(claim.headers))
+            return Settled(answered_before(claim.headers))
         await replay(self._runtime.bus, inbox, claim.messages, {**claim.headers, headers.REPLAYED: "true"})
         return Settled()
 
@@ -164,7 +185,7 @@ class Idempotency:
         held = await self._runtime.claims.read(run.scope)
         if held is not None and held.claim.state == "answered":
             return await self._replay_to_all(run.listeners, held.claim)
-        return Settled(_answered_before({headers.MODEL: ending.model, "cost_nanos": str(cost_of(ending))}))
+        return Settled(answered_before({headers.MODEL: ending.model, "cost_nanos": str(cost_of(ending))}))
 
     async def _history(self, scope: str, thread: str, since: float) -> tuple[RouteDecided | None, Ending | None]:
         last: RouteDecided | None = None
@@ -180,12 +201,3 @@ class Idempotency:
                 elif isinstance(body, Ending) and last is not None and body.attempt_id == last.attempt_id:
                     ending = body
         return last, ending
-
-
-def _answered_before(receipt: dict[str, str]) -> Refused:
-    return Refused(
-        code="conflict",
-        message="this request id has been used, and its answer was not kept; the receipt is in metadata",
-        retryable=False,
-        metadata={name.lower(): value for name, value in receipt.items()},
-    )

@@ -26,6 +26,8 @@ class Run(Struct, kw_only=True):
     """One request in a router. `scope` is set where the caller chose the id; `base` counts attempts of earlier runs.
 
     `owned`: the claim on the id is ours, so that others may join; until then we may be about to join another process.
+    `drawn_at`: its id was drawn then (Unix time) for this request alone; `again`: it is sent once more; `unclaimed`: so
+    the id was never claimed, and its answer is not kept.
     `leaving`: it waits to be taken over by another process.
     `cache_s`: how old an answer from the cache may be, and for how long its own is kept; `reused`: it had one.
     `leave_claim`: the claim on the id says more than this run knows, so this run must not change it.
@@ -47,6 +49,9 @@ class Run(Struct, kw_only=True):
     dispatched: bool = False
     aborted: bool = False
     owned: bool = False
+    drawn_at: float | None = None
+    again: bool = False
+    unclaimed: bool = False
     leaving: bool = False
     leave_claim: bool = False
     cache_s: float = 0.0

@@ -73,6 +73,7 @@ class Parked(Struct, frozen=True, kw_only=True, omit_defaults=True):
     failures: list[FailureClass] = []
     rested: int = 0
     cache_s: float = 0.0
+    unclaimed: bool = False
     course: Course = Course()
 
     def run(self) -> Run:
@@ -91,6 +92,7 @@ class Parked(Struct, frozen=True, kw_only=True, omit_defaults=True):
             cache_s=self.cache_s,
             course=self.course,
             owned=True,
+            unclaimed=self.unclaimed,
         )
 
     def request(self, run: Run, parsed: Parsed) -> Request:

@@ -153,6 +153,7 @@ class Parking:
             failures=list(request.failures),
             rested=request.rested,
             cache_s=run.cache_s,
+            unclaimed=run.unclaimed,
             course=run.course,
         )
         ack = await self._acks.publish(subjects.PARKED, pack(parked, body), {}, ACK_WAIT)

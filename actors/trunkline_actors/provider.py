@@ -26,6 +26,8 @@ from trunkline_actors.local_models import LocalModels
 from trunkline_actors.micro import Endpoint, ServiceActor
 from trunkline_actors.pauses import Pauses
 from trunkline_actors.plugged import Plugged
+from trunkline_actors.recent import Recent, Said
+from trunkline_actors.replaying import answered_before, replay
 from trunkline_actors.running import Attempts, Running
 from trunkline_actors.runtime import Runtime
 
@@ -52,6 +54,7 @@ class ProviderActor(ServiceActor):
         self._moving = asyncio.Lock()
         self._adapter = self._plug()
         self._attempts = Attempts()
+        self._recent = Recent()
         self._admission = Admission(runtime, provider)
         self._pauses = Pauses(runtime, provider)
         self._breaker = Breaker(runtime, provider, self.spawn)
@@ -180,7 +183,21 @@ class ProviderActor(ServiceActor):
         for running in self._attempts:
             if running.dispatch.claim == join.scope and await running.answering.add(join.inbox):
                 await self.bus.publish(delivery.reply, b'{"ok":true}')
+                return None
+        said = self._recent.get(join.scope, asyncio.get_running_loop().time())
+        if said is not None:
+            await self._say_again(join.inbox, said)
+            await self.bus.publish(delivery.reply, b'{"ok":true}')
         return None
+
+    async def _say_again(self, inbox: str, said: Said) -> None:
+        fields = {**said.fields, headers.REPLAYED: "true"}
+        if said.messages is not None:
+            await replay(self.bus, inbox, said.messages, fields)
+            return
+        await self.bus.refuse(inbox, answered_before(said.fields), "chat", None, fields)
+        if headers.SEQ in fields:
+            await self.bus.publish(inbox, b"", fields)
 
     # -- one attempt -----------------------------------------------------------------------------------------------
 
@@ -193,7 +210,7 @@ class ProviderActor(ServiceActor):
         if self._attempts.knows(dispatch.attempt_id):
             return None
         listeners = [inbox for inbox in dispatch.listeners if self.bus.may_reply(inbox)]
-        answering = Answering(self._runtime, dispatch, self.provider.id, listeners)
+        answering = Answering(self._runtime, dispatch, self.provider.id, listeners, self._recent)
         loop = asyncio.get_running_loop()
         work = asyncio.current_task()
         assert work is not None

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from trunkline_events import headers
+from trunkline_events.refusal import Refused
 
 from trunkline_actors.bus import Bus
 
@@ -11,6 +12,16 @@ WHO_SERVED = (
     *(headers.REPLAYED, headers.CACHE),
 )
 """What a stream says with its first chunk already."""
+
+
+def answered_before(receipt: Mapping[str, str]) -> Refused:
+    """What a caller is told whose answer is there no more."""
+    return Refused(
+        code="conflict",
+        message="this request id has been used, and its answer was not kept; the receipt is in metadata",
+        retryable=False,
+        metadata={name.lower(): value for name, value in receipt.items()},
+    )
 
 
 async def replay(bus: Bus, inbox: str, messages: Sequence[bytes], fields: Mapping[str, str]) -> None:

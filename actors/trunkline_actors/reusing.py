@@ -146,7 +146,7 @@ class Reusing:
         served = list(run.listeners)
         for inbox in served:
             await replay(runtime.bus, inbox, kept.messages, fields)
-        if run.scope is not None:
+        if run.scope is not None and not run.unclaimed:
             claim = Claim(
                 state="answered",
                 since=runtime.clock(),

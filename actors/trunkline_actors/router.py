@@ -158,6 +158,7 @@ class RouterActor(ServiceActor):
             fingerprint=fingerprint,
             traceparent=delivery.traceparent,
         )
+        run.drawn_at, run.again = headers.drawn_at(delivery.headers.get(headers.DRAWN))
         await self._carry(run, parsed, self._begin(run, parsed, delivery.data))
         return None
 
@@ -318,7 +319,7 @@ class RouterActor(ServiceActor):
 
     async def _conclude(self, run: Run, parsed: Parsed, refused: Refused) -> None:
         """Tell everyone who waits that it came to nothing, and free the request id for another try."""
-        if run.scope and not run.leave_claim:
+        if run.scope and not run.leave_claim and not run.unclaimed:
             claim = Claim(state="failed", since=self._runtime.clock(), attempts=run.base + run.attempts)
             await self._runtime.claims.keep(run.scope, claim)
         run.code = refused.code

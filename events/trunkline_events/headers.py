@@ -1,5 +1,6 @@
 """Header names, how a block of headers is read, and how any text becomes a header value."""
 
+from collections.abc import Mapping
 from urllib.parse import quote, unquote
 
 MSG_ID = "Nats-Msg-Id"
@@ -25,6 +26,8 @@ TRACEPARENT = "traceparent"
 THREAD = "Trunkline-Thread"
 REQUEST = "Trunkline-Request"
 KEY = "Trunkline-Key"
+DRAWN = "Trunkline-Drawn"
+"""When the request's id was drawn (Unix time), for this request and no other; with ` again`, it is sent once more."""
 REPLY = "Trunkline-Reply"
 REPLAYED = "Trunkline-Replayed"
 
@@ -42,6 +45,24 @@ CACHE = "Trunkline-Cache"
 """`hit`: the answer is that of an earlier request; `miss`: it might have been."""
 LIMITS = "Trunkline-Ratelimit"
 """How the limits of the API key stand, where it has any: `requests=60/59/1.0`."""
+
+
+def again(fields: Mapping[str, str]) -> dict[str, str]:
+    """The headers of a request that is sent once more."""
+    drawn = fields.get(DRAWN)
+    return {**fields, DRAWN: f"{drawn} {_AGAIN}"} if drawn and _AGAIN not in drawn else dict(fields)
+
+
+def drawn_at(value: str | None) -> tuple[float | None, bool]:
+    """When an id was drawn, None where it was chosen or where this is no time; and whether it is sent once more."""
+    time, _, more = (value or "").partition(" ")
+    try:
+        return (float(time) if time else None), more == _AGAIN
+    except ValueError:
+        return None, False
+
+
+_AGAIN = "again"
 
 
 def encode_value(text: str) -> str:

@@ -94,6 +94,30 @@ class QuickClient(Client):  # type: ignore[misc]  # nats-py is not typed
         else:
             await super()._process_err(err_msg)
 
+    async def _flusher(self) -> None:
+        """Write what waits, once others who are ready have had their turn: what they publish leaves with it.
+
+        nats-py writes at once, a system call for nearly every message.
+        """
+        queue, transport = self._flush_queue, self._transport
+        while self.is_connected and not self.is_connecting:
+            flushed = await queue.get()
+            try:
+                await asyncio.sleep(0)
+                if self._pending_data_size > 0:
+                    commands, self._pending, self._pending_data_size = self._pending, [], 0
+                    transport.write(b"".join(commands))
+                    await transport.drain()
+            except OSError as error:
+                await self._error_cb(error)
+                await self._process_op_err(error)
+                return
+            except (RuntimeError, AttributeError):  # the loop or the connection is closed
+                return
+            finally:
+                if not flushed.done():
+                    flushed.set_result(None)
+
     def publish_together(self, messages: Iterable[Message]) -> None:
         """Write messages at once, without waiting: they leave in this order. For what is small against the buffer.
 

@@ -1,6 +1,7 @@
 """Chat and embeddings over the bus: a whole answer, or a stream of chunks with a receipt at its end."""
 
 import os
+import time
 from collections.abc import AsyncIterator, Mapping
 from types import TracebackType
 from typing import Any
@@ -273,8 +274,9 @@ def _request(
     thread: str | None,
     request_id: str | None,
 ) -> Request:
+    fields = {} if request_id else {headers.DRAWN: f"{time.time():.3f}"}
     request_id = request_id or _ids.next()
-    fields = {headers.REQUEST: headers.encode_value(request_id)}
+    fields[headers.REQUEST] = headers.encode_value(request_id)
     if thread is not None:
         fields[headers.THREAD] = headers.encode_value(thread)
     if key is not None:

@@ -48,10 +48,11 @@ class Exchange:
         self._until = asyncio.get_running_loop().time() + self._request.seconds + GRACE
         await self._send()
 
-    async def _send(self) -> None:
+    async def _send(self, *, again: bool = False) -> None:
         request = self._request
+        fields = headers.again(request.fields) if again else request.fields
         try:
-            await self._nats.publish(request.subject, request.body, reply=self._inbox, headers=request.fields)
+            await self._nats.publish(request.subject, request.body, reply=self._inbox, headers=fields)
         except nats.errors.MaxPayloadError:
             raise errors.too_large(len(request.body), self._nats.max_payload) from None
         except nats.errors.Error as error:  # closed, or too long without a server
@@ -71,7 +72,7 @@ class Exchange:
                 async with asyncio.timeout(min(RESEND_AFTER, left)):
                     message = await self._arrived.get()
             except TimeoutError:
-                await self._send()
+                await self._send(again=True)
                 continue
             if (message.headers or {}).get(headers.STATUS) != "503":
                 return message
@@ -80,7 +81,7 @@ class Exchange:
             if lonely > 10:
                 raise errors.unavailable(self._request.lonely)
             await asyncio.sleep(0.3)
-            await self._send()
+            await self._send(again=True)
 
     async def stop(self) -> None:
         """Listen no more."""

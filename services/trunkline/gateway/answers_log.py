@@ -135,6 +135,19 @@ class RefusedThen(Struct, frozen=True, kw_only=True):
     budget: Any
 
 
+class ReusedThen(Struct, frozen=True, kw_only=True):
+    """Which answer of the cache a request was given, who had made it, and in which event it was paid for."""
+
+    seq: int
+    at: str
+    model: str
+    version: str
+    provider: str
+    origin: int
+    age_s: float
+    saved_usd: str
+
+
 class Explanation(Struct, frozen=True, kw_only=True):
     """Why a request was served as it was."""
 
@@ -144,6 +157,7 @@ class Explanation(Struct, frozen=True, kw_only=True):
     asked: dict[str, Any]
     attempts: list[AttemptExplained]
     refused: RefusedThen | None
+    reused: ReusedThen | None
     cost_usd: str
 
 

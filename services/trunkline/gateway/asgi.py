@@ -61,6 +61,11 @@ class Exchange:
         if self._on_left is not None and not self.ended:
             self._on_left()
 
+    def over(self) -> None:
+        """The application has done with it: it holds on to nothing that holds on to it, and goes at once."""
+        self._on_left = None
+        self.scope["extensions"].clear()
+
     def _wake(self) -> None:
         if self._wakes is not None and not self._wakes.done():
             self._wakes.set_result(None)

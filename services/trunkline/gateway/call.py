@@ -66,12 +66,13 @@ class Call:
         self.gone = True
         self._wake()
 
-    async def send(self) -> None:
-        """Send it. Raises InvalidRequest (413) where the bus carries no message of this size."""
+    async def send(self, *, again: bool = False) -> None:
+        """Send it, or send it again. Raises InvalidRequest (413) where the bus carries no message of this size."""
         request = self._request
         if len(request.body) > self._bus.nats.max_payload:
             raise errors.too_large(len(request.body), self._bus.nats.max_payload)
-        await self._bus.publish(request.subject, request.body, request.fields, self._inbox)
+        fields = headers.again(request.fields) if again else request.fields
+        await self._bus.publish(request.subject, request.body, fields, self._inbox)
 
     async def some(self) -> list[Reply]:
         """The messages that are there: waits for one, and gives none where there was silence for a while.
@@ -108,7 +109,7 @@ class Call:
         try:
             await self._wakes
         except TimeoutError:
-            await self.send()
+            await self.send(again=True)
             return False
         finally:
             timer.cancel()
@@ -125,7 +126,7 @@ class Call:
         if self._lonely > LONELY:
             raise errors.unavailable("no router answers on this bus; start one with `trunkline run router`")
         await asyncio.sleep(LONELY_SECONDS)
-        await self.send()
+        await self.send(again=True)
 
     async def abort(self) -> None:
         """Nobody wants the answer any more: cut the upstream call. What was generated is settled."""

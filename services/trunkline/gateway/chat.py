@@ -1,6 +1,7 @@
 """`/v1/chat/completions` and `/v1/embeddings`: OpenAI's requests as they come, sent on to the bus, and back."""
 
 import asyncio
+import time
 from collections.abc import Mapping, Sequence
 
 import msgspec
@@ -198,8 +199,11 @@ def _read(body: bytes) -> _Asked:
 
 def _request(edge: Edge, subject: str, request: HttpRequest, who: Principal, body: bytes, asked: _Asked) -> Request:
     given = request.headers
-    request_id = given.get("idempotency-key") or edge.new_id()
+    chosen = given.get("idempotency-key")
+    request_id = chosen or edge.new_id()
     fields = {headers.REQUEST: headers.encode_value(request_id)}
+    if not chosen:
+        fields[headers.DRAWN] = f"{time.time():.3f}"
     if who.key:
         fields[headers.KEY] = who.key
     if thread := given.get("x-trunkline-thread"):

@@ -200,6 +200,8 @@ class HttpConnection(asyncio.Protocol):
         else:
             if not exchange.ended and not exchange.gone:
                 self._transport.abort()
+        finally:
+            exchange.over()
 
     def answered(self, exchange: Exchange) -> None:
         """The answer is written in full: to the next request, or to the end of the connection."""
