@@ -8,8 +8,8 @@
     poor      a key whose budget pays for nothing
     refusals  counts what was refused for want of money
 
-Models: `tiny` at llama.cpp, which calls `get_weather` where it is offered tools, and obeys a schema; `echo` and `cut`,
-which breaks off in the middle of a stream, at our scripted provider.
+Models: `tiny` at llama.cpp, which calls `get_weather` where it is offered tools, and obeys a schema; at our scripted
+provider `echo`, `cut`, which breaks off in the middle of a stream, and `vectors`.
 """
 
 import asyncio
@@ -60,7 +60,9 @@ async def _furnish(nats: str, engine: str) -> str:
     async with trunkline.connect(nats) as gateway:
         await gateway.providers.register(id="engine", kind="openai-compatible", base_url=f"{engine}/v1", local=True)
         await gateway.models.register(id="tiny", provider="engine", features=["tools", "json_schema"], price=PRICE)
-        await gateway.models.register(id="cut", provider="scripted", upstream="cut:4", price=PRICE)
+        await gateway.providers.register(id="breaking", kind="scripted", local=True, breaker_failures=1000)
+        await gateway.models.register(id="cut", provider="breaking", upstream="cut:4", price=PRICE)
+        await gateway.models.register(id="vectors", provider="scripted", upstream="echo", features=["embeddings"])
         return str((await gateway.keys.issue(id="clients", scopes=["chat"]))["key"])
 
 

@@ -72,6 +72,10 @@ async def test_a_limit_by_the_minute_is_waited_for(asked: Asked, few: str) -> No
     assert 19 <= found["asked"] < 40
 
 
+async def test_vectors_come_as_numbers(asked: Asked) -> None:
+    assert await asked(CLIENT, "embeddings", "vectors") == {"lengths": [5, 5], "tokens": 2}
+
+
 async def test_a_stream_that_breaks_off_raises(asked: Asked) -> None:
     found = await asked(CLIENT, "broken", "cut")
     assert (found["raised"], found["heard"]) == ("APIError", "w1 w2 w3")

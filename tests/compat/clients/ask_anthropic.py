@@ -59,9 +59,9 @@ def tools(model: str) -> Any:
     """A call of a tool, plain and added up from a stream, and the answer to its result."""
     client = Anthropic()
     options: Any = {"model": model, "tools": [WEATHER], **ASKED}
-    message = client.messages.create(**options)
+    message: Any = client.messages.create(**options)
     with client.messages.stream(**options) as helper:
-        streamed = helper.get_final_message()
+        streamed: Any = helper.get_final_message()
     called, added = (next(b for b in one.content if b.type == "tool_use") for one in (message, streamed))
     turns: Any = [
         *ASKED["messages"],

@@ -17,10 +17,12 @@ class Fact(BaseModel):
     old: bool
 
 
-@tool
 def get_weather(city: str) -> str:
     """The weather in a city."""
     return f"sunny in {city}"
+
+
+WEATHER = tool(get_weather)
 
 
 def plain(model: str) -> Any:
@@ -41,14 +43,14 @@ def stream(model: str) -> Any:
 
 def tools(model: str) -> Any:
     """A call of a tool, plain and added up from a stream, and the answer to what the tool returned."""
-    bound = ChatOpenAI(model=model).bind_tools([get_weather])
+    bound = ChatOpenAI(model=model).bind_tools([WEATHER])
     asked = HumanMessage("hi")
     message = bound.invoke([asked])
     chunks = list(bound.stream([asked]))
     streamed = chunks[0]
     for chunk in chunks[1:]:
         streamed = streamed + chunk
-    result: ToolMessage = get_weather.invoke(message.tool_calls[0])
+    result: ToolMessage = WEATHER.invoke(message.tool_calls[0])
     return {
         "called": [[call["name"], call["args"]] for call in (*message.tool_calls, *streamed.tool_calls)],
         "result": result.content,

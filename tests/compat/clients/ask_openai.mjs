@@ -101,6 +101,12 @@ async function hurried(model) {
   return { asked: 200 };
 }
 
+/** The lengths of two vectors, which this client asks for in base64 by itself. */
+async function embeddings(model) {
+  const made = await client.embeddings.create({ model, input: ["one", "two"], dimensions: 5 });
+  return { lengths: made.data.map((one) => one.embedding.length), tokens: made.usage.total_tokens };
+}
+
 async function responses(model) {
   const options = { model, input: "hi", store: false };
   const whole = await client.responses.create(options);
@@ -114,4 +120,4 @@ async function responses(model) {
   };
 }
 
-await tell(plain, stream, calls, runs, parse, error, broken, retried, hurried, responses);
+await tell(plain, stream, calls, runs, parse, error, broken, retried, hurried, embeddings, responses);

@@ -116,6 +116,12 @@ def hurried(model: str) -> Any:
     return {"asked": 200, "retries": 0}
 
 
+def embeddings(model: str) -> Any:
+    """The lengths of two vectors, which this client asks for in base64 by itself."""
+    made = OpenAI().embeddings.create(model=model, input=["one", "two"], dimensions=5)
+    return {"lengths": [len(one.embedding) for one in made.data], "tokens": made.usage.total_tokens}
+
+
 def responses(model: str) -> Any:
     """The Responses API: plain, streamed, a tool and its result, a class, an error."""
     client = OpenAI()
@@ -156,4 +162,4 @@ def _raised(do: Any) -> dict[str, Any]:
     return {"raised": None}
 
 
-tell(plain, stream, tools, parse, error, broken, retried, hurried, responses, broken_responses)
+tell(plain, stream, tools, parse, error, broken, retried, hurried, embeddings, responses, broken_responses)

@@ -38,15 +38,13 @@ def stream(model: str) -> Any:
 def tools(model: str) -> Any:
     """An agent that calls a function by itself, and answers to what it returned."""
     cities: list[str] = []
-    agent = Agent(OpenAIChatModel(model))
 
-    @agent.tool_plain
     def get_weather(city: str) -> str:
         """The weather in a city."""
         cities.append(city)
         return "sunny"
 
-    run = agent.run_sync("hi")
+    run = Agent(OpenAIChatModel(model), tools=[get_weather]).run_sync("hi")
     return {"cities": cities, "text": run.output, "requests": run.usage.requests}
 
 

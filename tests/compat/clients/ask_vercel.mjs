@@ -41,7 +41,7 @@ async function tools(kind, id) {
   const options = { model: models[kind](id), prompt, tools: { get_weather }, stopWhen: stepCountIs(3) };
   const { text, steps } = await generateText(options);
   const streamed = streamText(options);
-  return { cities, text, steps: steps.length, streamed: await streamed.text, cities };
+  return { text, steps: steps.length, streamed: await streamed.text, cities };
 }
 
 async function parse(kind, id) {
@@ -57,9 +57,10 @@ async function error(kind, id) {
 async function broken(kind, id) {
   const errors = [];
   let heard = "";
-  const result = streamText({ model: models[kind](id), prompt, onError: ({ error }) => errors.push(String(error.message ?? error)) });
+  const onError = ({ error }) => errors.push(error.message);
+  const result = streamText({ model: models[kind](id), prompt, onError });
   for await (const piece of result.textStream) heard += piece;
-  return { heard, errors, finish: await raised(() => result.text) };
+  return { heard, errors, finishReason: await result.finishReason };
 }
 
 await tell(plain, stream, tools, parse, error, broken);
