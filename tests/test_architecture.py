@@ -336,7 +336,6 @@ def test_no_file_names_a_machine_path_or_a_package_index() -> None:
 @pytest.mark.parametrize(
     ("lock", "extras"),
     [("requirements.lock", []), ("requirements-dev.lock", ["dev", "engine"]), ("requirements-compat.lock", None)],
-    ids=["requirements.lock", "requirements-dev.lock", "requirements-compat.lock"],
 )
 def test_a_lock_pins_every_dependency_with_hashes(lock: str, extras: list[str] | None) -> None:
     told = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))

@@ -8,8 +8,8 @@
     poor      a key whose budget pays for nothing
     refusals  counts what was refused for want of money
 
-Models: `tiny` at llama.cpp, which calls `get_weather` where it is offered tools, and obeys a schema; at our scripted
-provider `echo`, `cut`, which breaks off in the middle of a stream, and `vectors`.
+Models: `tiny` at llama.cpp, which calls `get_weather` where it is offered tools, obeys a schema, and thinks where the
+prompt says so; at our scripted provider `echo`, `cut`, which breaks off in the middle of a stream, and `vectors`.
 """
 
 import asyncio
@@ -31,6 +31,7 @@ from compat_kit import Asked, Served, found
 from trunkline.client import Gateway
 from upstream import Reply, Request, Upstream
 
+_CAN = ["tools", "json_schema", "thinking"]
 PRICE = {"input": "1.00", "output": "2.00"}
 PAGE = Reply([b"<html>busy</html>"], 200, {"content-type": "text/html"})
 """Told to the client at once as 502 `provider_error`, which clients retry: the gateway itself asks only others."""
@@ -59,7 +60,7 @@ def _up(folder: Path) -> Iterator[dict[str, Any]]:
 async def _furnish(nats: str, engine: str) -> str:
     async with trunkline.connect(nats) as gateway:
         await gateway.providers.register(id="engine", kind="openai-compatible", base_url=f"{engine}/v1", local=True)
-        await gateway.models.register(id="tiny", provider="engine", features=["tools", "json_schema"], price=PRICE)
+        await gateway.models.register(id="tiny", provider="engine", features=_CAN, price=PRICE)
         await gateway.providers.register(id="breaking", kind="scripted", local=True, breaker_failures=1000)
         await gateway.models.register(id="cut", provider="breaking", upstream="cut:4", price=PRICE)
         await gateway.models.register(id="vectors", provider="scripted", upstream="echo", features=["embeddings"])

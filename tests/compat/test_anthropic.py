@@ -36,6 +36,15 @@ async def test_it_is_called_tools_and_answers_to_their_results(asked: Asked) -> 
     assert (found["stop"], found["text"].strip()) == ("tool_use", TEXT)
 
 
+async def test_its_own_loop_runs_a_tool(asked: Asked) -> None:
+    found = await asked(CLIENT, "runs", "tiny")
+    assert (found["cities"], found["text"].strip()) == (["Paris"], TEXT)
+
+
+async def test_thinking_is_a_block_of_its_own(asked: Asked) -> None:
+    assert await asked(CLIENT, "thinks", "tiny") == ["thinking", "text"]
+
+
 async def test_it_parses_what_a_schema_asked_for(asked: Asked) -> None:
     assert await asked(CLIENT, "parse", "tiny") == "Fact"
 

@@ -32,7 +32,7 @@ async def test_it_is_called_tools_and_answers_to_their_results(asked: Asked) -> 
 
 
 async def test_structured_output_is_what_comes(asked: Asked) -> None:
-    assert await asked(CLIENT, "parse", "tiny") == "Fact"
+    assert await asked(CLIENT, "parse", "tiny") == ["Fact", "Fact"]
 
 
 async def test_errors_are_its_own_classes(asked: Asked) -> None:

@@ -81,8 +81,8 @@ async def test_a_stream_that_breaks_off_raises(asked: Asked) -> None:
     assert (found["raised"], found["heard"]) == ("APIError", "w1 w2 w3")
 
 
-async def test_the_responses_api_answers_and_streams(asked: Asked) -> None:
+async def test_the_responses_api_answers_streams_and_parses(asked: Asked) -> None:
     found = await asked(CLIENT, "responses", "tiny")
     assert (found["text"].strip(), found["streamed"].strip()) == (TEXT, TEXT)
-    assert found["last"] == "response.completed"
+    assert (found["last"], found["parsed"]) == ("response.completed", True)
     assert found["usage"]["output_tokens"] > 0

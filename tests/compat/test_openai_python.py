@@ -83,5 +83,5 @@ async def test_the_responses_api_answers_streams_calls_and_parses(asked: Asked) 
     assert found["last"] == "response.completed"
     assert found["usage"]["output_tokens"] == found["streamed_usage"]["output_tokens"] > 0
     assert is_weather(*found["called"])
-    assert found["parsed"] == "Fact"
+    assert found["parsed"] == ["Fact", "Fact"]
     assert found["error"]["raised"] == "NotFoundError"

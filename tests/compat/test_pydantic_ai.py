@@ -31,7 +31,11 @@ async def test_an_agent_calls_its_tool_and_goes_on(asked: Asked) -> None:
 
 
 async def test_an_output_type_is_what_comes(asked: Asked) -> None:
-    assert await asked(CLIENT, "parse", "tiny") == "Fact"
+    assert await asked(CLIENT, "parse", "tiny") == ["Fact", "Fact"]
+
+
+async def test_thinking_is_a_part_of_its_own(asked: Asked) -> None:
+    assert await asked(CLIENT, "thinks", "tiny") == [["thinking", "text"]] * 2
 
 
 async def test_errors_are_its_own_classes(asked: Asked) -> None:

@@ -41,6 +41,16 @@ async def test_an_output_object_is_what_comes(asked: Asked, kind: str) -> None:
     assert await asked(CLIENT, "parse", kind, "tiny") is True
 
 
+@pytest.mark.parametrize("kind", ["compatible", "responses"])
+async def test_thinking_comes_apart_from_the_answer(asked: Asked, kind: str) -> None:
+    """OpenAI's own Chat Completions have no thinking, and so neither has its provider's `chat`."""
+    found = await asked(CLIENT, "thinks", kind, "tiny")
+    assert (found["text"].strip(), found["reasoningText"].strip()) == (
+        "The answer is forty-two.",
+        "Let me think about it.",
+    )
+
+
 @each
 async def test_errors_have_the_status_and_the_message(asked: Asked, kind: str) -> None:
     missing = await asked(CLIENT, "error", kind, "none")

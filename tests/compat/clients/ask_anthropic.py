@@ -3,7 +3,7 @@
 from typing import Any, Literal
 
 import anthropic
-from anthropic import Anthropic
+from anthropic import Anthropic, beta_tool
 from pydantic import BaseModel
 from told import tell
 
@@ -76,6 +76,27 @@ def tools(model: str) -> Any:
     }
 
 
+def runs(model: str) -> Any:
+    """The client's own loop: it calls the function by itself and asks again with what that returned."""
+    cities: list[str] = []
+
+    @beta_tool
+    def get_weather(city: str) -> str:
+        """The weather in a city."""
+        cities.append(city)
+        return "sunny"
+
+    final = Anthropic().beta.messages.tool_runner(model=model, tools=[get_weather], **ASKED).until_done()
+    return {"cities": cities, "text": text_of(final)}
+
+
+def thinks(model: str) -> Any:
+    """The kinds of blocks of an answer that was thought about."""
+    asked: Any = {"max_tokens": 2000, "messages": [{"role": "user", "content": "think"}]}
+    message = Anthropic().messages.create(model=model, thinking={"type": "enabled", "budget_tokens": 1024}, **asked)
+    return [block.type for block in message.content]
+
+
 def parse(model: str) -> Any:
     """An answer in the shape of a class."""
     parsed: Any = Anthropic().messages.parse(model=model, output_format=Fact, **ASKED).parsed_output
@@ -131,4 +152,4 @@ def _raised(do: Any) -> dict[str, Any]:
     return {"raised": None}
 
 
-tell(plain, stream, tools, parse, error, broken, retried, hurried)
+tell(plain, stream, tools, runs, thinks, parse, error, broken, retried, hurried)

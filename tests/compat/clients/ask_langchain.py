@@ -59,8 +59,10 @@ def tools(model: str) -> Any:
 
 
 def parse(model: str) -> Any:
-    """An answer in the shape of a class."""
-    return type(ChatOpenAI(model=model).with_structured_output(Fact).invoke("hi")).__name__
+    """An answer in the shape of a class: by a schema, and as the call of a tool that the model must make."""
+    ways: Any = ("json_schema", "function_calling")
+    llm = ChatOpenAI(model=model)
+    return [type(llm.with_structured_output(Fact, method=way).invoke("hi")).__name__ for way in ways]
 
 
 def error(model: str) -> Any:

@@ -1,7 +1,7 @@
 // What OpenAI's own client for Node makes of the edge. Base URL and key are its environment's.
 
 import OpenAI from "openai";
-import { zodResponseFormat } from "openai/helpers/zod";
+import { zodResponseFormat, zodTextFormat } from "openai/helpers/zod";
 import { z } from "zod";
 import { raised, tell } from "./told.mjs";
 
@@ -112,11 +112,14 @@ async function responses(model) {
   const whole = await client.responses.create(options);
   const events = [];
   for await (const event of await client.responses.create({ ...options, stream: true })) events.push(event);
+  const helper = client.responses.stream({ model, input: "hi", text: { format: zodTextFormat(Fact, "fact") } });
+  const { output_parsed } = await helper.finalResponse();
   return {
     text: whole.output_text,
     streamed: events.map((event) => (event.type === "response.output_text.delta" ? event.delta : "")).join(""),
     last: events.at(-1).type,
     usage: events.at(-1).response.usage,
+    parsed: Fact.safeParse(output_parsed).success,
   };
 }
 

@@ -143,9 +143,17 @@ def responses(model: str) -> Any:
         "streamed_usage": ended.response.usage.model_dump(),
         "called": [called.name, called.arguments],
         "answered": client.responses.create(**{**options, "input": turns, "tools": [tool]}).output_text,
-        "parsed": type(client.responses.parse(text_format=Fact, **options).output_parsed).__name__,
+        "parsed": [
+            type(one.output_parsed).__name__
+            for one in (client.responses.parse(text_format=Fact, **options), _helped(client, **options))
+        ],
         "error": _raised(lambda: client.responses.create(model="none", input="hi")),
     }
+
+
+def _helped(client: OpenAI, **options: Any) -> Any:
+    with client.responses.stream(text_format=Fact, **options) as helper:
+        return helper.get_final_response()
 
 
 def broken_responses(model: str) -> Any:

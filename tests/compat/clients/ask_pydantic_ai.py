@@ -49,8 +49,15 @@ def tools(model: str) -> Any:
 
 
 def parse(model: str) -> Any:
-    """An answer in the shape of a class, by the model's own schemas."""
-    return type(Agent(OpenAIChatModel(model), output_type=NativeOutput(Fact)).run_sync("hi").output).__name__
+    """An answer in the shape of a class: by the model's own schemas, and as the call of a tool that it must make."""
+    kinds: Any = (NativeOutput(Fact), Fact)
+    return [type(Agent(OpenAIChatModel(model), output_type=kind).run_sync("hi").output).__name__ for kind in kinds]
+
+
+def thinks(model: str) -> Any:
+    """The kinds of parts of an answer that was thought about, over Chat Completions and over Responses."""
+    agents = (Agent(OpenAIChatModel(model)), Agent(OpenAIResponsesModel(model)))
+    return [[part.part_kind for part in agent.run_sync("think").response.parts] for agent in agents]
 
 
 def error(model: str) -> Any:
@@ -80,4 +87,4 @@ def _raised(do: Any) -> dict[str, Any]:
     return {"raised": []}
 
 
-tell(plain, stream, tools, parse, error, broken)
+tell(plain, stream, tools, parse, thinks, error, broken)

@@ -50,6 +50,11 @@ async function parse(kind, id) {
   return schema.safeParse(output).success;
 }
 
+async function thinks(kind, id) {
+  const { text, reasoningText } = await generateText({ model: models[kind](id), prompt: "think" });
+  return { text, reasoningText };
+}
+
 async function error(kind, id) {
   return raised(() => generateText({ model: models[kind](id), prompt }));
 }
@@ -63,4 +68,4 @@ async function broken(kind, id) {
   return { heard, errors, finishReason: await result.finishReason };
 }
 
-await tell(plain, stream, tools, parse, error, broken);
+await tell(plain, stream, tools, parse, thinks, error, broken);
