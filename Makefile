@@ -12,11 +12,14 @@ RUN  := $(VENV)/.ready-to-run
 DEV  := $(VENV)/.ready-to-test
 BUSY := $(VENV)/.busy
 NODE := $(VENV)/node
+CLIENTS := $(VENV)/compat
+CLIENTS_NODE := $(VENV)/compat-node
 
 # Locked wheels only: an sdist would fetch its build tools unlocked. The locks are complete, so there is nothing to resolve.
 # The project itself is built with the locked backend. -qq leaves the errors.
 PIP  := $(BIN)/python -m pip -qq --disable-pip-version-check --no-input
-LOCKED := $(PIP) install --progress-bar off --no-deps --require-hashes --only-binary :all:
+LOCK_FLAGS := --progress-bar off --no-deps --require-hashes --only-binary :all:
+LOCKED := $(PIP) install $(LOCK_FLAGS)
 
 # A stamp holds the folder it was made in. A copied tree, or a Python that has gone, makes them stale.
 FRESH := $(shell test -x $(BIN)/python && test ! -e $(BUSY) && cat $(RUN) 2>/dev/null)
@@ -25,11 +28,11 @@ $(RUN): again
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: again setup run demo test cover check bench soak lock clean help
+.PHONY: again setup run demo test cover compat check bench soak lock clean help
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-6s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
-	@echo 'ARGS="..." is passed on by run, test, bench, soak and lock; JOBS=1 runs the tests one by one; PYTHON=python3.12 chooses the Python for a new .venv'
+	@echo 'ARGS="..." is passed on by run, test, compat, bench, soak and lock; JOBS=1 runs the tests one by one; PYTHON=python3.12 chooses the Python for a new .venv'
 
 run: $(RUN) ## the whole gateway with a keyless provider, until Ctrl-C
 	@exec $(BIN)/trunkline up $(ARGS)
@@ -42,6 +45,9 @@ test: $(DEV) $(NODE) ## the test suite, e.g. make test ARGS="tests/domain -x"
 
 cover: $(DEV) $(NODE) ## the test suite with coverage, also of the processes it starts; takes half as long again
 	@exec $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --cov --cov-report=term $(ARGS)
+
+compat: $(CLIENTS)/.ready $(CLIENTS_NODE) ## clients that others wrote, at the edge in front of llama.cpp; e.g. make compat ARGS="-k node"
+	@exec $(BIN)/python -m pytest -m compat tests/compat $(ARGS)
 
 check: $(DEV) ## format, lint, types, architecture and docs
 	@$(BIN)/python -m ruff format --check .
@@ -58,23 +64,25 @@ soak: $(DEV) ## long fault and load runs
 setup: $(DEV) $(NODE) ## what run and test need, and nothing more
 	@:
 
-# The development lock is the constraint of the other two, so that all three agree. It keeps its versions where they still
-# fit; make lock ARGS=--upgrade takes the newest.
+# The development lock is the constraint of the other two, so that all three agree; clients of others agree with nobody. Each
+# keeps its versions where they still fit; make lock ARGS=--upgrade takes the newest.
 COMPILE = $(UV) pip compile --quiet --no-config --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
   --no-emit-index-url --no-emit-find-links $(ARGS)
 HEADER := \# Made from pyproject.toml by `make lock`; newest versions: `make lock ARGS=--upgrade`.
 HEADER := $(HEADER)\n\# Names, versions and hashes only, for Python 3.11 and later on Linux and macOS.
 
-lock: ## resolve the three lock files again (needs uv)
+lock: ## resolve the four lock files again (needs uv)
 	@command -v $(UV) >/dev/null || { echo "make lock needs uv: install it, or name it with UV=path/to/uv" >&2; exit 1; }
 	@set -e; \
-	for name in requirements requirements-dev requirements-build; do [ -f $$name.lock ] || : > $$name.lock; done; \
+	for name in requirements requirements-dev requirements-build requirements-compat; do [ -f $$name.lock ] || : > $$name.lock; done; \
 	$(COMPILE) --extra dev --extra engine --extra postgres --extra anthropic --extra gemini pyproject.toml -o requirements-dev.lock >/dev/null; \
 	$(COMPILE) -c requirements-dev.lock pyproject.toml -o requirements.lock >/dev/null; \
 	printf 'hatchling\neditables\n' | $(COMPILE) -c requirements-dev.lock - -o requirements-build.lock >/dev/null; \
+	$(COMPILE) --group pyproject.toml:compat -o requirements-compat.lock >/dev/null; \
 	title() { { printf '%b\n' "$$2"; cat "$$1"; } > "$$1.new"; mv "$$1.new" "$$1"; }; \
 	title requirements.lock '# What Trunkline needs to run.\n$(HEADER)'; \
 	title requirements-dev.lock '# What tests, checks and benchmarks need; everything in the other two locks is here too.\n$(HEADER)'; \
+	title requirements-compat.lock '# Clients that others wrote, for make compat.\n$(HEADER)'; \
 	title requirements-build.lock '# What installs Trunkline itself: the build backend.\n$(HEADER)'
 
 clean: ## remove .venv, caches and build results (never your data)
@@ -120,10 +128,24 @@ $(DEV): $(RUN) requirements-dev.lock
 	$(LOCKED) --no-compile -r requirements-dev.lock || $(FAILED); \
 	touch $(DEV); rm -f $(BUSY)
 
-# Servers that none of us wrote, for some tests. Without npm or its package index those tests are skipped, and say so.
+# Servers and clients that none of us wrote. Without npm or a package index their tests are skipped, and say so.
+define NPM_CI
+command -v npm >/dev/null || exit 0; \
+new=$@.$$$$; rm -rf $$new; mkdir $$new; cp $(1)/package.json $(1)/package-lock.json $$new; \
+if npm ci --prefix $$new --ignore-scripts --no-audit --no-fund --fetch-retries=0 --silent; \
+then rm -rf $@; mv $$new $@; touch $@; \
+else rm -rf $$new; echo "npm could not install what $(1)/package.json names: its tests are skipped." >&2; fi
+endef
+
 $(NODE): tests/package-lock.json | $(DEV)
-	@command -v npm >/dev/null || exit 0; \
-	new=$(NODE).$$$$; rm -rf $$new; mkdir $$new; cp tests/package.json tests/package-lock.json $$new; \
-	if npm ci --prefix $$new --ignore-scripts --no-audit --no-fund --fetch-retries=0 --silent; \
-	then rm -rf $(NODE); mv $$new $(NODE); touch $(NODE); \
-	else rm -rf $$new; echo "npm could not install what tests/package.json names: tests against those servers are skipped." >&2; fi
+	@$(call NPM_CI,tests)
+
+$(CLIENTS_NODE): tests/compat/package-lock.json | $(DEV)
+	@$(call NPM_CI,tests/compat)
+
+$(CLIENTS)/.ready: requirements-compat.lock | $(DEV)
+	@echo "Installing clients that others wrote (once; some seconds)" >&2; rm -rf $(CLIENTS); \
+	if $(BIN)/python -m venv --without-pip $(CLIENTS) && \
+	  $(PIP) --python $(CLIENTS)/bin/python install $(LOCK_FLAGS) --no-compile -r requirements-compat.lock; \
+	then touch $@; \
+	else rm -rf $(CLIENTS); echo "pip could not install what requirements-compat.lock names: tests of those clients are skipped." >&2; fi

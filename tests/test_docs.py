@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import json
 import re
 from pathlib import Path
 
@@ -87,6 +88,14 @@ def test_a_relative_link_leads_to_a_file(page: str) -> None:
         file for file in files if not ((ROOT if file.startswith("/") else path.parent) / file.lstrip("/")).exists()
     ]
     assert not broken, f"{page} links to what isn't there: {broken}"
+
+
+def test_the_versions_of_clients_are_those_that_make_compat_installs() -> None:
+    told = re.findall(r"^\| `([^`]+)`[^|]* \| ([\d.]+) \|", read(ROOT / "docs" / "http.md"), re.MULTILINE)
+    packages = json.loads(read(ROOT / "tests" / "compat" / "package.json"))["devDependencies"]
+    locked = dict(re.findall(r"^([\w.-]+)==(\S+)", read(ROOT / "requirements-compat.lock"), re.MULTILINE))
+    assert len(told) == 9
+    assert [one for one in told if one[1] not in (packages.get(one[0]), locked.get(one[0]))] == []
 
 
 def test_the_changelog_has_an_unreleased_section() -> None:

@@ -137,6 +137,26 @@ async def test_errors_are_the_clients_own_classes(claude: anthropic.AsyncAnthrop
         await claude.messages.create(model="fails", max_tokens=9, messages=HELLO)
 
 
+async def test_its_tool_runner_goes_on_without_a_thread(claude: anthropic.AsyncAnthropic) -> None:
+    """It asks for a conversation that is kept, and hears that there is none in a code it knows."""
+    asked: list[str] = []
+
+    @anthropic.beta_async_tool
+    async def find(query: str) -> str:
+        """Find something."""
+        asked.append(query)
+        return "found"
+
+    runner = claude.beta.messages.tool_runner(model="tool", max_tokens=100, messages=HELLO, tools=[find])
+    final = await runner.until_done()
+    assert [getattr(block, "text", "") for block in final.content] == ["found"]
+    assert asked == ["hello there"]
+    with pytest.raises(anthropic.BadRequestError, match="conversations aren't kept here"):
+        await claude.messages.create(
+            model="echo", max_tokens=9, messages=HELLO, extra_body={"thread": {"type": "create"}}
+        )
+
+
 async def test_tokens_are_not_counted_beforehand(claude: anthropic.AsyncAnthropic) -> None:
     with pytest.raises(anthropic.NotFoundError, match="usage"):
         await claude.messages.count_tokens(model="echo", messages=HELLO)

@@ -73,6 +73,8 @@ def build_vocabulary() -> tuple[Vocabulary, int, int, npt.NDArray[np.float32]]:
     output = np.zeros((WIDTH, WIDTH), np.float32)
     for token in range(WIDTH):
         output[words.after.get(token, words.after[modes[0]]), token] = 30.0 / np.sqrt(WIDTH)
+    # Where a schema forbids words, an answer begins as the object it asks for, and not by thinking without an end.
+    output[words.tokens.index(b"{"), modes[0]] = 15.0 / np.sqrt(WIDTH)
     return words, begin, end, output
 
 

@@ -51,7 +51,11 @@ def body_of(error: TrunklineError, dialect: Dialect) -> bytes:
     if dialect == "anthropic":
         kind = _ANTHROPIC.get(error.status, "api_error")
         named = {"request_id": error.request_id} if error.request_id else {}
-        return msgspec.json.encode({"type": "error", "error": {"type": kind, "message": error.message}, **named})
+        detail = error.metadata.get("error_code")
+        more = {"details": {"error_code": detail}} if detail else {}
+        return msgspec.json.encode(
+            {"type": "error", "error": {"type": kind, "message": error.message, **more}, **named}
+        )
     code = CODES.get(error.code)
     told = {
         "message": error.message,

@@ -75,6 +75,8 @@ class MessagesRequest(Struct, forbid_unknown_fields=True):
     metadata: _Metadata | None = None
     service_tier: str | None = None
     cache_control: Anything = UNSET
+    thread: Anything = UNSET
+    """A conversation that Anthropic keeps; refused in words that its clients understand."""
     route: Anything = UNSET
     """Ours, as in a Chat Completions request."""
     # Of no influence on the answer, and left out on purpose.
@@ -88,8 +90,16 @@ _decode_thinking = msgspec.json.Decoder(_Thinking | None)
 
 
 def read_messages(body: bytes) -> MessagesRequest:
-    """The request in a body. Raises InvalidRequest."""
-    return read(_decoder, body)
+    """The request in a body. Raises InvalidRequest.
+
+    The one for a `thread` has the code on which Anthropic's own tool runner sends all of the conversation instead.
+    """
+    asked = read(_decoder, body)
+    if asked.thread not in (UNSET, _NULL):
+        error = refused("conversations aren't kept here; send all messages, and no thread", "thread")
+        error.metadata["error_code"] = "thread_unsupported_request"
+        raise error
+    return asked
 
 
 def chat_request(request: MessagesRequest, target: Target) -> bytes:
