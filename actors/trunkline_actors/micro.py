@@ -92,8 +92,7 @@ class ServiceActor(AsyncioActor):
     async def starting(self) -> None:
         for endpoint in self.endpoints():
             self._stats[endpoint.name] = _Stats()
-            callback = self._receiver(endpoint)
-            subscription = await self.bus.nats.subscribe(endpoint.subject, queue=endpoint.queue, cb=callback)
+            subscription = await self._subscribe(endpoint)
             # What all replicas hear is about work under way, so it is heard until that has ended.
             if endpoint.queue:
                 self._subscriptions[endpoint.name] = subscription
@@ -108,7 +107,7 @@ class ServiceActor(AsyncioActor):
             before = self._subscriptions.get(endpoint.name)
             if before is None or before.subject == endpoint.subject:
                 continue
-            after = await self.bus.nats.subscribe(endpoint.subject, queue=endpoint.queue, cb=self._receiver(endpoint))
+            after = await self._subscribe(endpoint)
             if self._subscriptions.get(endpoint.name) is not before:  # it takes no more messages by now
                 await self._unsubscribe([after])
                 return
@@ -119,20 +118,21 @@ class ServiceActor(AsyncioActor):
 
     # -- messages --------------------------------------------------------------------------------------------------
 
-    def _receiver(self, endpoint: Endpoint) -> Callable[[Msg], Coroutine[Any, Any, None]]:
-        # nats-py awaits one callback after another, so this one only puts the message in the mailbox.
-        async def receive(message: Msg) -> None:
-            if not self.bus.may_reply(message.reply):
+    async def _subscribe(self, endpoint: Endpoint) -> Any:
+        # Called as the message is read off the wire: this only puts it in the mailbox.
+        def receive(subject: bytes, reply: bytes, data: bytes, head: bytes | None) -> None:
+            inbox = reply.decode()
+            if not self.bus.may_reply(inbox):
                 return
-            delivery = Delivery(message.subject, message.reply, message.headers or {}, message.data)
+            delivery = Delivery(subject.decode(), inbox, headers.parse(head) if head else {}, data)
             try:
                 self.actor_ref.tell((endpoint, delivery))
             except MailboxFull:
-                await self._decline(endpoint, delivery, _FULL)
+                self.spawn(self._decline(endpoint, delivery, _FULL))
             except pykka.ActorDeadError:  # and its successor is not listening yet
-                await self._decline(endpoint, delivery, STOPPING)
+                self.spawn(self._decline(endpoint, delivery, STOPPING))
 
-        return receive
+        return await self.bus.nats.subscribe_raw(endpoint.subject, receive, endpoint.queue)
 
     def on_receive(self, message: tuple[Endpoint, Delivery]) -> Coroutine[Any, Any, None]:
         endpoint, delivery = message

@@ -44,7 +44,7 @@ class QuickClient(Client):  # type: ignore[misc]  # nats-py is not typed
         """Say this public NKey on connecting. `connect` is to be given a `signature_cb` that signs for it."""
         self._public_nkey = public_key
 
-    async def subscribe_raw(self, subject: str, handler: Raw) -> Any:
+    async def subscribe_raw(self, subject: str, handler: Raw, queue: str = "") -> Any:
         """Subscribe with a handler that does not wait. The subscription survives reconnects like any.
 
         What the handler raises goes to the connection's error callback, and the next message follows.
@@ -53,7 +53,7 @@ class QuickClient(Client):  # type: ignore[misc]  # nats-py is not typed
         async def never(_message: Any) -> None:
             """nats-py wants a callback; messages don't get this far."""
 
-        subscription = await self.subscribe(subject, cb=never)
+        subscription = await self.subscribe(subject, queue=queue, cb=never)
         self._raw[subscription._id] = handler  # noqa: SLF001 - nats-py shows the id nowhere else
         return subscription
 
