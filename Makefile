@@ -28,11 +28,11 @@ $(RUN): again
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: again setup run demo test cover compat check bench soak lock clean help
+.PHONY: again setup run demo test cover compat check bench bench-peers soak lock clean help
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-6s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
-	@echo 'ARGS="..." is passed on by run, test, compat, bench, soak and lock; JOBS=1 runs the tests one by one; PYTHON=python3.12 chooses the Python for a new .venv'
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-11s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@echo 'ARGS="..." is passed on by run, test, compat, bench, bench-peers, soak and lock; JOBS=1 runs the tests one by one; PYTHON=python3.12 chooses the Python for a new .venv'
 
 run: $(RUN) ## the whole gateway with a keyless provider, until Ctrl-C
 	@exec $(BIN)/trunkline up $(ARGS)
@@ -57,6 +57,9 @@ check: $(DEV) ## format, lint, types, architecture and docs
 
 bench: $(DEV) ## the benchmarks
 	@exec $(BIN)/trunkline bench $(ARGS)
+
+bench-peers: $(DEV) ## beside bare aiohttp, and beside the gateways of others that are installed
+	@exec $(BIN)/trunkline bench --only peers $(ARGS)
 
 soak: $(DEV) ## long fault and load runs
 	@exec $(BIN)/python -m pytest -m soak --timeout=0 $(ARGS)

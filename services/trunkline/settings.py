@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -162,6 +163,11 @@ def client_url(environ: Mapping[str, str] = os.environ) -> str:
 def client_key(environ: Mapping[str, str] = os.environ) -> str | None:
     """The API key a client sends unless told otherwise."""
     return environ.get("TRUNKLINE_KEY") or None
+
+
+def peer_command(name: str, environ: Mapping[str, str] = os.environ) -> list[str]:
+    """How `trunkline bench --only peers` starts another gateway: TRUNKLINE_BENCH_<NAME>, with arguments; or nothing."""
+    return shlex.split(environ.get(f"TRUNKLINE_BENCH_{name.upper()}", ""))
 
 
 def opentelemetry(environ: Mapping[str, str] = os.environ) -> dict[str, str]:

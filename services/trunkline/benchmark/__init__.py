@@ -8,7 +8,19 @@ import signal
 from collections.abc import Awaitable, Callable, Sequence
 
 from trunkline import lifecycle, telemetry
-from trunkline.benchmark import adapters, breakers, chats, failover, http, log, money, readmodels, recording, routing
+from trunkline.benchmark import (
+    adapters,
+    breakers,
+    chats,
+    failover,
+    http,
+    log,
+    money,
+    peers,
+    readmodels,
+    recording,
+    routing,
+)
 from trunkline.benchmark.table import Bench
 
 EVENTS = 1_000_000
@@ -22,14 +34,18 @@ PARTS: dict[str, Callable[[Bench, int], Awaitable[None]]] = {
     "http": lambda bench, _events: http.run(bench),
     "money": money.run,
     "log": log.run,
+    "peers": lambda bench, _events: peers.run(bench),
     "readmodels": readmodels.run,
     "routing": lambda bench, _events: routing.run(bench),
     "telemetry": lambda bench, _events: recording.run(bench),
 }
 
+APART = frozenset({"peers"})
+"""Parts that run only when they are named."""
+
 
 def main(parts: Sequence[str], *, events: int | None = None, as_json: bool = False, quick: bool = False) -> int:
-    """Run these parts, or all; `quick` does a tenth of the work; `events` is exact."""
+    """Run these parts, or all but those apart; `quick` does a tenth of the work; `events` is exact."""
     telemetry.configure("error")
     bench = Bench(as_json=as_json, scale=0.1 if quick else 1.0)
 
@@ -38,9 +54,8 @@ def main(parts: Sequence[str], *, events: int | None = None, as_json: bool = Fal
         assert task is not None
         # So that servers are stopped and folders removed, as after Ctrl-C.
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-        bench.heading()
         try:
-            for part in parts or PARTS:
+            for part in parts or [name for name in PARTS if name not in APART]:
                 await PARTS[part](bench, int(EVENTS * bench.scale) if events is None else events)
         except asyncio.CancelledError:
             return 128 + signal.SIGTERM

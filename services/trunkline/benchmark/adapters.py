@@ -4,9 +4,7 @@ The upstream is a process of its own, and its CPU is not counted. Bare aiohttp p
 through, without looking at it: what no client could do for less.
 """
 
-import asyncio
 import statistics
-import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -16,6 +14,7 @@ from trunkline_actors.adapters import Adapter, Call, End
 from trunkline_actors.adapters.factory import build, kind_of, kinds
 from trunkline_actors.adapters.kinds import Settings
 
+from trunkline.benchmark import served
 from trunkline.benchmark.load import load
 from trunkline.benchmark.table import Bench, Row
 
@@ -35,8 +34,8 @@ async def run(bench: Bench) -> None:
     """Each kind that calls a server, over each of its ways."""
     calls, streams = max(200, int(CALLS * bench.scale)), max(40, int(STREAMS * bench.scale))
     async with AsyncExitStack() as stack:
-        at_pace = await stack.enter_async_context(_upstream(_PAUSE_S))
-        at_once = await stack.enter_async_context(_upstream(0))
+        at_pace = (await stack.enter_async_context(served.upstream(_PAUSE_S, chunks=CHUNKS))).origin
+        at_once = (await stack.enter_async_context(served.upstream(chunks=CHUNKS))).origin
         for name in kinds():
             if not kind_of(name).networked:
                 continue
@@ -122,22 +121,6 @@ async def _bare(url: str, *, stream: bool) -> AsyncIterator[Ask]:
                     await response.read()
 
         yield ask
-
-
-@asynccontextmanager
-async def _upstream(pause: float) -> AsyncIterator[str]:
-    """The address of an upstream in a process of its own."""
-    command = (sys.executable, "-m", "trunkline.benchmark.canned", str(CHUNKS), str(pause))
-    started = await asyncio.create_subprocess_exec(
-        *command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
-    )
-    assert started.stdin is not None
-    assert started.stdout is not None
-    try:
-        yield f"http://127.0.0.1:{int(await started.stdout.readline())}"
-    finally:
-        started.stdin.close()
-        await started.wait()
 
 
 _ALIKE = frozenset({"deepseek", "openai", "openrouter"})

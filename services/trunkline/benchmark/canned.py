@@ -10,7 +10,8 @@ import json
 import sys
 from collections.abc import Sequence
 
-TEXT = " The quick brown fox"
+from trunkline.benchmark.load import REPEATED, TEXT
+
 _HEAD = {"id": "chatcmpl-1", "created": 1795262400, "model": "m", "system_fingerprint": "fp_1"}
 _USAGE = {"prompt_tokens": 12, "completion_tokens": 50, "total_tokens": 62}
 
@@ -20,7 +21,7 @@ def _event(payload: object, name: str = "") -> bytes:
 
 
 def _openai(count: int) -> tuple[bytes, list[bytes]]:
-    message = {"role": "assistant", "content": TEXT * 10}
+    message = {"role": "assistant", "content": TEXT * REPEATED}
     whole = {
         **_HEAD,
         "object": "chat.completion",
@@ -40,7 +41,12 @@ def _openai(count: int) -> tuple[bytes, list[bytes]]:
 def _anthropic(count: int) -> tuple[bytes, list[bytes]]:
     usage = {"input_tokens": 12, "output_tokens": 50}
     message = {"id": "msg_1", "type": "message", "role": "assistant", "model": "m", "stop_sequence": None}
-    whole = {**message, "content": [{"type": "text", "text": TEXT * 10}], "stop_reason": "end_turn", "usage": usage}
+    whole = {
+        **message,
+        "content": [{"type": "text", "text": TEXT * REPEATED}],
+        "stop_reason": "end_turn",
+        "usage": usage,
+    }
     begun: dict[str, object] = {**message, "content": [], "stop_reason": None, "usage": usage}
     first = _event({"type": "message_start", "message": begun}, "message_start")
     block = {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}
@@ -61,7 +67,7 @@ def _gemini(count: int) -> tuple[bytes, list[bytes]]:
         return {"candidates": [candidate], "usageMetadata": usage, "modelVersion": "m", "responseId": "r"}
 
     pieces = [_event(piece(TEXT)) for _ in range(count)]
-    return json.dumps(piece(TEXT * 10, "STOP")).encode(), [*pieces, _event(piece("", "STOP"))]
+    return json.dumps(piece(TEXT * REPEATED, "STOP")).encode(), [*pieces, _event(piece("", "STOP"))]
 
 
 def _ollama(count: int) -> tuple[bytes, list[bytes]]:
@@ -72,7 +78,7 @@ def _ollama(count: int) -> tuple[bytes, list[bytes]]:
         return said | ended if done else said
 
     pieces = [json.dumps(piece(TEXT, done=False)).encode() + b"\n" for _ in range(count)]
-    return json.dumps(piece(TEXT * 10, done=True)).encode(), [
+    return json.dumps(piece(TEXT * REPEATED, done=True)).encode(), [
         *pieces,
         json.dumps(piece("", done=True)).encode() + b"\n",
     ]
@@ -96,7 +102,11 @@ class _Server:
                 size = int(head.partition(b"content-length:")[2].partition(b"\r\n")[0] or 0)
                 body = await reader.readexactly(size)
                 path = head.split()[1].decode()
-                whole, pieces = next(said for part, said in self._said.items() if part.lower() in path)
+                said = next((said for part, said in self._said.items() if part.lower() in path), None)
+                if said is None:
+                    writer.write(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n")
+                    continue
+                whole, pieces = said
                 if b'"stream":true' in body or "stream" in path:
                     await self._stream(writer, pieces, ndjson="/api/" in path)
                 else:

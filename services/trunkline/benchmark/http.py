@@ -4,19 +4,15 @@ The upstream and the proxy are processes of their own, and so is the gateway, wi
 of every chat in its log. Counted is the CPU of the gateway's process, or of the proxy's.
 """
 
-import asyncio
 import contextlib
-import json
 import statistics
-import sys
-import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 
-from trunkline import client
-from trunkline.benchmark.load import CHUNKS, SLICES, embedded, load, process
+from trunkline.benchmark import served
+from trunkline.benchmark.asker import Asker, body
+from trunkline.benchmark.load import CHUNKS, SLICES, load
 from trunkline.benchmark.table import Bench, Row
 from trunkline.proc import cpu_seconds
 
@@ -25,45 +21,6 @@ FIRST_S = 0.05
 """Seconds until the upstream's first chunk, where the time to the first chunk is measured."""
 PAUSE_S = 0.01
 """Seconds between chunks, so that each is read and written by itself."""
-
-Ask = Callable[[int], Awaitable[None]]
-
-
-class _Client:
-    """Keeps connections open and asks on them: as little work for each answer as may be."""
-
-    def __init__(self, port: int, body: bytes, key: str) -> None:
-        self._port = port
-        fields = f"host: x\r\nauthorization: Bearer {key}\r\ncontent-type: application/json\r\n"
-        self._request = (
-            f"POST /v1/chat/completions HTTP/1.1\r\n{fields}content-length: {len(body)}\r\n\r\n".encode() + body
-        )
-        self._free: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
-        self.first: list[float] = []
-
-    async def ask(self, _number: int) -> None:
-        """One answer, read to its end; `first` has the seconds until the first chunk of each stream."""
-        began = time.perf_counter()
-        reader, writer = self._free.pop() if self._free else await asyncio.open_connection("127.0.0.1", self._port)
-        writer.write(self._request)
-        head = (await reader.readuntil(b"\r\n\r\n")).lower()
-        if not head.startswith(b"http/1.1 200"):
-            raise RuntimeError(f"not an answer: {head!r} {await reader.read(2000)!r}")
-        if b"transfer-encoding: chunked" in head:
-            heard = b""
-            while not heard.endswith(b"0\r\n\r\n"):
-                part = await reader.read(65536)
-                if not heard:
-                    self.first.append(time.perf_counter() - began)
-                heard = (heard + part)[-64:] if part else b"0\r\n\r\n"
-        else:
-            await reader.readexactly(int(head.partition(b"content-length:")[2].partition(b"\r\n")[0]))
-        self._free.append((reader, writer))
-
-    def close(self) -> None:
-        """Hang up."""
-        for _, writer in self._free:
-            writer.close()
 
 
 async def run(bench: Bench) -> None:
@@ -130,50 +87,20 @@ async def _firsts(bench: Bench) -> None:
         )
 
 
-Measured = tuple[_Client, int]
+Measured = tuple[Asker, int]
 """Who asks, and the process whose CPU counts."""
 
 
 @asynccontextmanager
 async def _both(pause: float, delay: float, *, stream: bool) -> AsyncIterator[tuple[Measured, Measured]]:
     """The bare proxy and the gateway, before one upstream."""
-    body = json.dumps({"model": "m", "messages": [{"role": "user", "content": "Tell me about foxes. " * 20}]}).encode()
-    if stream:
-        body = body[:-1] + b',"stream":true}'
+    asked = body(stream=stream)
     async with contextlib.AsyncExitStack() as stack:
-        upstream, _ = await stack.enter_async_context(
-            _listening("trunkline.benchmark.canned", str(CHUNKS), str(pause), str(delay))
-        )
-        origin = f"http://127.0.0.1:{upstream}"
-        bare_port, bare_pid = await stack.enter_async_context(_listening("trunkline.benchmark.bare_proxy", origin))
-        url = await stack.enter_async_context(embedded("always"))
-        ready = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "ready"
-        roles = ("registry", "router", "provider", "keeper", "gateway")
-        pid = await stack.enter_async_context(process("run", *roles, "--nats", url, "--http-port", "0", ready=ready))
-        port = int(json.loads(ready.read_text())["http"].rpartition(":")[2])
-        async with client.connect(url) as gw:
-            await gw.providers.register(
-                id="far", kind="openai-compatible", base_url=f"{origin}/v1", local=True, max_concurrency=1000
-            )
-            await gw.models.register(id="m", provider="far")
-            key = (await gw.keys.issue(name="bench"))["key"]
-        bare, ours = _Client(bare_port, body, key), _Client(port, body, key)
-        stack.callback(bare.close)
-        stack.callback(ours.close)
-        yield (bare, bare_pid), (ours, pid)
-
-
-@asynccontextmanager
-async def _listening(module: str, *arguments: str) -> AsyncIterator[tuple[int, int]]:
-    """A process that prints its port and serves until its standard input is closed; that port, and its id."""
-    command: Sequence[str] = (sys.executable, "-m", module, *arguments)
-    started = await asyncio.create_subprocess_exec(
-        *command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
-    )
-    assert started.stdin is not None
-    assert started.stdout is not None
-    try:
-        yield int(await started.stdout.readline()), started.pid
-    finally:
-        started.stdin.close()
-        await started.wait()
+        origin = (await stack.enter_async_context(served.upstream(pause, delay))).origin
+        bare = await stack.enter_async_context(served.bare(origin))
+        ours = await stack.enter_async_context(served.ours(origin))
+        fields = {"authorization": f"Bearer {ours.key}"}
+        askers = [Asker(port, asked, fields) for port in (bare.port, ours.port)]
+        for asker in askers:
+            stack.callback(asker.hang_up)
+        yield (askers[0], bare.pid), (askers[1], ours.pid)

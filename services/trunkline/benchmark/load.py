@@ -15,6 +15,10 @@ from trunkline.settings import Durability
 
 IN_FLIGHT = 64
 CHUNKS = 50
+TEXT = " The quick brown fox"
+"""What an upstream says in each chunk of a stream."""
+REPEATED = 10
+"""How often it says so in a plain answer."""
 SLICES = 5
 """Each figure is taken in slices, each beside a slice of its yardstick: the machine's moods then fall on both."""
 
@@ -34,12 +38,53 @@ async def load(ask: Callable[[int], Awaitable[None]], count: int, in_flight: int
     return latencies
 
 
+async def load_for(ask: Callable[[int], Awaitable[None]], seconds: float, in_flight: int) -> tuple[int, float]:
+    """Ask for so long, `in_flight` at once; how many were answered, and the seconds until the last one was."""
+    began = time.perf_counter()
+    counts = [0] * in_flight
+
+    async def worker(place: int) -> None:
+        while time.perf_counter() - began < seconds:
+            await ask(place)
+            counts[place] += 1
+
+    async with asyncio.TaskGroup() as group:
+        for place in range(in_flight):
+            group.create_task(worker(place))
+    return sum(counts), time.perf_counter() - began
+
+
+async def load_steadily(ask: Callable[[int], Awaitable[None]], per_second: float, count: int) -> list[float]:
+    """Ask at a steady pace, however long answers take; how long each took since it was asked, in seconds."""
+    began = time.perf_counter()
+    latencies: list[float] = []
+
+    async def one(number: int) -> None:
+        asked = time.perf_counter()
+        await ask(number)
+        latencies.append(time.perf_counter() - asked)
+
+    async with asyncio.TaskGroup() as group:
+        for number in range(count):
+            await asyncio.sleep(began + number / per_second - time.perf_counter())
+            group.create_task(one(number))
+    return latencies
+
+
 @asynccontextmanager
-async def embedded(durability: Durability) -> AsyncIterator[str]:
+async def nats_server(durability: Durability) -> AsyncIterator[EmbeddedServer]:
+    """A NATS server whose store is gone afterwards."""
     # Beside the working folder and not under a temporary one: those may lie in memory, where a sync costs nothing.
     with tempfile.TemporaryDirectory(dir=Path.cwd(), prefix=".bench-") as folder:
         async with EmbeddedServer(store=Path(folder), port=0, durability=durability) as server:
-            yield server.url
+            yield server
+
+
+@asynccontextmanager
+async def embedded(durability: Durability) -> AsyncIterator[str]:
+    """The address of such a server."""
+    async with nats_server(durability) as server:
+        yield server.url
 
 
 @asynccontextmanager

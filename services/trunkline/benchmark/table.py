@@ -22,12 +22,25 @@ class Bench:
     def __init__(self, *, as_json: bool, scale: float) -> None:
         self._as_json = as_json
         self.scale = scale
+        self._headed = False
+
+    def tell(self, row: Struct, line: str) -> None:
+        """Print a row of another shape: as JSON, or this line of text."""
+        print(msgspec.json.encode(row).decode() if self._as_json else line, flush=True)  # noqa: T201
+
+    def say(self, line: str) -> None:
+        """Print what is for people only."""
+        if not self._as_json:
+            print(line, flush=True)  # noqa: T201
 
     def add(self, row: Row) -> None:
-        """Print a row."""
+        """Print a row, the first below what the columns are."""
         if self._as_json:
             print(msgspec.json.encode(row).decode(), flush=True)  # noqa: T201
             return
+        if not self._headed:
+            self._headed = True
+            print(f"{'':<58}  {'rate':>11}  {'CPU each':>11}  {'ratio':>7}  {'p50':>10}  {'p99':>10}")  # noqa: T201
         cells = (
             f"{row.name:<58}",
             f"{row.rate:>9,.0f}/s",
@@ -38,8 +51,3 @@ class Bench:
             row.note,
         )
         print("  ".join(cells).rstrip(), flush=True)  # noqa: T201
-
-    def heading(self) -> None:
-        """Print what the columns are."""
-        if not self._as_json:
-            print(f"{'':<58}  {'rate':>11}  {'CPU each':>11}  {'ratio':>7}  {'p50':>10}  {'p99':>10}")  # noqa: T201

@@ -216,11 +216,12 @@ def _add_bench(verbs: Verbs) -> None:
             "http",
             "money",
             "log",
+            "peers",
             "readmodels",
             "routing",
             "telemetry",
         ],
-        help="this part; may be repeated",
+        help="this part; may be repeated (default: all but peers, the other gateways of this machine)",
     )
     bench.add_argument("--events", metavar="N", type=_count, help="how long a log to read (default 1,000,000)")
     bench.add_argument("--quick", action="store_true", help="a tenth of the work")
