@@ -1,169 +1,92 @@
-"""What processes tell of their calls, put together: over all that serve a model, and no longer than they live."""
+"""Gateways side by side: what is found, how wide the table is, what is asked of ours."""
+
+import os
+import subprocess
+import sys
 
 import pytest
-from given import a_model, a_registry
-from metered import calls, settled
-from trunkline_actors import standings
-from trunkline_actors.standings import AT_ONCE, FORGOTTEN, RENEWED, Standings, Statistics, Told
-from trunkline_actors.tallies import Line, Tally
-from trunkline_events.registry import Canary
+from trunkline import benchmark, proc, settings
+from trunkline.benchmark import contestants, others, standings
+from trunkline.benchmark.standings import Standing
+from trunkline.cli.main import build_parser
 
-LINE = Line("p", "m", "1")
-REGISTRY = a_registry(a_model("m", canary=Canary(version="2", provider="q", upstream="m", weight=0.1)))
-
-
-def told(*lines: tuple[Line, int, Tally], process: str = "a") -> Statistics:
-    return Statistics(
-        process=process,
-        lines=[
-            Told(provider=line.provider, model=line.model, version=line.version, in_flight=running, tally=tally)
-            for line, running, tally in lines
-        ],
-    )
-
-
-# --- messages
-
-
-def test_what_a_process_tells_survives_the_wire() -> None:
-    lines = [
-        Told(provider="p", model=f"m{n}", version="1", in_flight=n, tally=calls(settled(n + 1.0))) for n in range(9)
-    ]
-    read = list(map(standings.read, standings.parts("a", lines, most=10**6)))
-    assert read == [Statistics(process="a", lines=lines)]
-
-
-def test_many_lines_go_in_parts_that_stay_small() -> None:
-    tally = calls(*[settled(1.2**n) for n in range(100)])
-    lines = [Told(provider="p", model=f"m{n}", version="1", in_flight=0, tally=tally) for n in range(200)]
-    parts = list(standings.parts("a", lines, most=20_000))
-    assert max(map(len, parts)) < 21_000
-    read = [part for part in map(standings.read, parts) if part]
-    assert [told for part in read for told in part.lines] == lines
-
-
-def test_nothing_to_tell_is_no_message() -> None:
-    assert list(standings.parts("a", [], most=1)) == []
-
-
-@pytest.mark.parametrize(
-    "data",
-    [
-        pytest.param(b"", id="nothing"),
-        pytest.param(b"\xff\x00", id="no text"),
-        pytest.param(b"[" * 5_000, id="deep"),
-        pytest.param(b'{"process": "a"}', id="no lines"),
-        pytest.param(b'{"process":"a","lines":[["p","m","1",-1,{}]]}', id="fewer than none in flight"),
-        pytest.param(b'{"process":"a","lines":[["p","m","1",0,{"latency":{"3":-1}}]]}', id="fewer than no calls"),
-        pytest.param(b'{"process":"a","lines":[["p","m","1",0,{"latency":{"x":1}}]]}', id="no bucket"),
-    ],
+WIDE = Standing(
+    name=contestants.BARE,
+    rate_32=123_456,
+    rate_128=123_456,
+    added_p50_ms=1234.56,
+    added_p99_ms=1234.56,
+    cpu_us=123_456,
+    ratio=123.45,
+    chunk_us=12_345.6,
+    streams=1_234.5,
+    first_ms=1_234.5,
+    resident_mb=12_345,
 )
-def test_a_message_that_makes_no_sense_is_unreadable(data: bytes) -> None:
-    assert standings.read(data) is None
 
 
-# --- the standings
+def _goals(*measured: Standing) -> dict[str, bool | None]:
+    return {goal.goal.strip(): goal.met for goal in standings.goals({one.name: one for one in measured})}
 
 
-def test_a_model_is_measured_over_all_processes_that_serve_it() -> None:
-    board = Standings()
-    board.told(told((LINE, 1, calls(*[settled(100.0)] * 2)), process="a"), 0.0)
-    board.told(told((LINE, 2, calls(*[settled(300.0)] * 3)), process="b"), 0.0)
-    measured = board.measured(REGISTRY, 0.0)["m"]
-    assert measured == calls(*[settled(100.0)] * 2, *[settled(300.0)] * 3).measured(in_flight=3)
+def test_the_table_is_read_on_a_terminal_of_120_columns() -> None:
+    lines = [*standings.heading().splitlines(), standings.line(WIDE)]
+    assert {len(line) for line in lines} == {max(map(len, lines))}, "columns stand below their names"
+    told = [standings.goal_line(goal) for goal in standings.goals({contestants.OURS: WIDE})]
+    assert max(map(len, lines + told)) <= 120
 
 
-def test_a_process_that_tells_again_is_not_counted_twice() -> None:
-    board = Standings()
-    board.told(told((LINE, 1, calls(settled()))), 0.0)
-    board.told(told((LINE, 0, calls(settled(), settled()))), 0.2)
-    measured = board.measured(REGISTRY, 0.2)["m"]
-    assert (measured.calls, measured.in_flight) == (2, 0)
+def test_what_was_not_measured_leaves_its_cell_empty_and_its_goal_open() -> None:
+    ours = Standing(name=contestants.OURS, ratio=3.5)
+    assert standings.line(ours).split() == [contestants.OURS, "3.50"]
+    met = _goals(ours)
+    assert met.pop("CPU of a request, times the bare aiohttp proxy's") is True
+    assert met.pop("the same, stretched") is False
+    assert set(met.values()) == {None}
 
 
-def test_a_canary_goes_by_its_version_and_other_versions_are_not_shown() -> None:
-    board = Standings()
-    board.told(
-        told(
-            (LINE, 0, calls(settled())),
-            (Line("q", "m", "2"), 0, calls(*[settled()] * 2)),
-            (Line("p", "m", "0"), 0, calls(*[settled()] * 4)),  # of a time before
-            (Line("old", "m", "1"), 0, calls(*[settled()] * 8)),  # at a provider that served it before
-            (Line("p", "gone", "1"), 0, calls(settled())),
-        ),
-        0.0,
-    )
-    measured = board.measured(REGISTRY, 0.0)
-    assert {name: one.calls for name, one in measured.items()} == {"m": 1, "m@2": 2}
-    assert {version: one.calls for version, one in board.versions("m", 0.0).items()} == {"0": 4, "1": 9, "2": 2}
+@pytest.mark.parametrize(("theirs", "met"), [(1_399, False), (1_400, True)])
+def test_a_peer_is_beaten_by_its_cpu_over_ours(theirs: float, met: bool) -> None:
+    ours = Standing(name=contestants.OURS, cpu_us=1_000)
+    peer = Standing(name=others.PORTKEY, cpu_us=theirs)
+    assert _goals(ours, peer)["requests per CPU second, times Portkey's"] is met
 
 
-def test_a_promoted_canary_takes_its_numbers_along() -> None:
-    board = Standings()
-    board.told(told((LINE, 0, calls(settled())), (Line("q", "m", "2"), 0, calls(settled(), settled()))), 0.0)
-    assert {name: one.calls for name, one in board.measured(REGISTRY, 0.0).items()} == {"m": 1, "m@2": 2}
-    promoted = a_registry(a_model("m", provider="q", version="2"))
-    assert {name: one.calls for name, one in board.measured(promoted, 0.0).items()} == {"m": 2}
-    assert board.measured(a_registry(), 0.0) == {}
-    assert {name: one.calls for name, one in board.measured(REGISTRY, 0.0).items()} == {"m": 1, "m@2": 2}
+def test_a_gateway_that_is_not_here_is_skipped_and_how_to_get_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("TRUNKLINE_BENCH_LITELLM", raising=False)
+    monkeypatch.setenv("TRUNKLINE_BENCH_PORTKEY", f"{sys.executable} --an-argument")
+    here, absent = contestants.found()
+    assert [n for n in here if n != others.TENSORZERO] == [contestants.BARE, contestants.OURS, others.PORTKEY]
+    assert "pip install 'litellm[proxy]'" in absent[others.LITELLM]
+    assert "TRUNKLINE_BENCH_LITELLM" in absent[others.LITELLM]
 
 
-def test_the_mapping_is_the_same_object_while_nothing_changed() -> None:
-    board = Standings()
-    board.told(told((LINE, 0, calls(settled()))), 0.0)
-    first = board.measured(REGISTRY, 0.0)
-    assert board.measured(REGISTRY, 0.01) is first
-    board.told(told((LINE, 0, calls(settled()))), 4.5)  # a refresh
-    assert board.measured(REGISTRY, 5.0) is first
-    board.told(told((Line("p", "other", "1"), 0, calls(settled()))), 5.0)  # not registered
-    assert board.measured(REGISTRY, 6.0) is first
-    assert board.measured(a_registry(*REGISTRY.models.values()), 6.0) is first, "nothing of it is different"
-    board.told(told((LINE, 1, calls(settled()))), 6.5)
-    assert board.measured(REGISTRY, 7.0)["m"].in_flight == 1
+def test_a_command_may_hold_arguments() -> None:
+    assert settings.peer_command("LiteLLM", {"TRUNKLINE_BENCH_LITELLM": "a/litellm --b 'c d'"}) == [
+        *("a/litellm", "--b", "c d")
+    ]
+    assert settings.peer_command("LiteLLM", {}) == []
 
 
-def test_what_is_told_in_a_burst_is_put_together_ten_times_a_second_at_most() -> None:
-    board = Standings()
-    moments = [n / 100 for n in range(100)]
-    seen = []
-    for n, now in enumerate(moments):
-        board.told(told((LINE, n + 1, Tally())), now)
-        seen.append(board.measured(REGISTRY, now))
-    assert len({id(one) for one in seen}) <= 1 / RENEWED + 1
-    assert board.measured(REGISTRY, 2.0)["m"].in_flight == 100
+def test_every_part_can_be_named_and_those_apart_are_parts() -> None:
+    for part in benchmark.PARTS:
+        assert build_parser().parse_args(["bench", "--only", part]).only == [part]
+    assert set(benchmark.PARTS) > benchmark.APART
 
 
-def test_many_models_that_changed_at_once_are_put_together_little_by_little() -> None:
-    names = [f"m{n}" for n in range(2 * AT_ONCE + 1)]
-    registry = a_registry(*map(a_model, names))
-    board = Standings()
-    board.measured(registry, 0.0)
-    board.told(told(*[(Line("p", name, "1"), 1, Tally()) for name in names]), 1.0)
-    seen = [len(board.measured(registry, moment)) for moment in (1.0, 1.05, 1.2, 1.4, 1.6)]
-    assert seen == [AT_ONCE, AT_ONCE, 2 * AT_ONCE, len(names), len(names)]
-
-
-def test_the_numbers_of_a_process_that_fell_silent_go_and_those_of_others_stay() -> None:
-    board = Standings()
-    board.told(told((LINE, 3, calls(settled())), process="dead"), 0.0)
-    board.told(told((LINE, 1, calls(settled())), process="alive"), 0.0)
-    assert board.measured(REGISTRY, 1.0)["m"].in_flight == 4
-    board.told(told((LINE, 1, calls(settled())), process="alive"), FORGOTTEN - 1)
-    assert board.measured(REGISTRY, FORGOTTEN)["m"].in_flight == 4
-    measured = board.measured(REGISTRY, FORGOTTEN + 1.1)["m"]
-    assert (measured.in_flight, measured.calls) == (1, 1)
-    assert board.measured(REGISTRY, 3 * FORGOTTEN) == {}
-
-
-def test_a_line_that_is_empty_goes_at_once() -> None:
-    board = Standings()
-    board.told(told((LINE, 1, Tally())), 0.0)
-    assert "m" in board.measured(REGISTRY, 0.0)
-    board.told(told((LINE, 0, Tally())), 1.0)
-    board.told(told((LINE, 0, Tally()), process="another"), 1.0)
-    assert board.measured(REGISTRY, 1.0) == {}
-    assert board.versions("m", 1.0) == {}
-
-
-def test_before_anybody_told_anything_there_are_no_statistics() -> None:
-    assert Standings().measured(REGISTRY, 0.0) == {}
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+def test_a_family_is_a_process_and_all_that_it_started() -> None:
+    script = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'print(1, flush=True); input()'])"
+    with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        assert child.stdin is not None
+        child.stdout.readline()
+        family = proc.family(child.pid)
+        assert family[0] == child.pid
+        assert len(family) == 2
+        assert (proc.family_resident_bytes(child.pid) or 0) > 2**20
+        assert set(family) < set(proc.family(os.getpid()))
+        child.stdin.close()
+    assert proc.family_cpu_seconds(child.pid) is None
+    assert proc.family_resident_bytes(child.pid) is None
