@@ -27,7 +27,7 @@ def found() -> tuple[dict[str, Start], dict[str, str]]:
         if command:
             here[name] = _started_by(command, other)
         else:
-            absent[name] = f"{other.advice}: TRUNKLINE_BENCH_{name.upper()}=COMMAND"
+            absent[name] = f"{other.advice}; TRUNKLINE_BENCH_{name.upper()}=COMMAND (docs/benchmarks.md)"
     return here, absent
 
 

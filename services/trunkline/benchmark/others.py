@@ -106,13 +106,7 @@ class Other(NamedTuple):
 
 
 OTHERS: Final = {
-    LITELLM: Other(
-        _litellm,
-        _litellm_on_path,
-        "pip install 'litellm[proxy]' in an environment of its own, and put it on PATH or name it",
-    ),
-    PORTKEY: Other(_portkey, _portkey_on_path, "npm install -g @portkey-ai/gateway, or name node_modules/.bin/gateway"),
-    TENSORZERO: Other(
-        _tensorzero, list, "pip install tensorzero==2026.6.0 openai in an environment, and name its python"
-    ),
+    LITELLM: Other(_litellm, _litellm_on_path, "pip install 'litellm[proxy]'"),
+    PORTKEY: Other(_portkey, _portkey_on_path, "npm install -g @portkey-ai/gateway"),
+    TENSORZERO: Other(_tensorzero, list, "pip install tensorzero==2026.6.0 openai"),
 }
