@@ -50,9 +50,9 @@ SHELLS = {
     "trunkline_projections": {"runner", "snapshots", "sql_view", "sql_postgres", "sql_projection"},
     "trunkline_actors": {
         *("shell", "mailbox", "micro", "bus", "runtime", "supervisor", "commands"),  # what every actor stands on
-        *("degraded", "staleness"),  # doing with less
         *("router", "deciding", "courier", "inflight", "idempotency", "resting"),  # routing a request
         *("reusing", "replaying"),  # answers that are there already
+        *("workflow_blobs", "workflow_calls", "workflow_steps", "workflow_runner", "workflow_leading"),
         *("escrow", "scopes", "recalls", "parked", "parking", "budgets"),  # money above threads, and waiting for it
         *("provider", "attempting", "running", "answers", "stalls", "adapters", "fleet"),  # running an attempt
         *("local_models", "managing", "puller", "pulling"),  # models on the provider's own machine
@@ -61,7 +61,7 @@ SHELLS = {
         *("breaker", "meter", "board", "configurations", "analyzers", "preparing"),  # what routing decides from
         *("keyring", "keyholder", "secretary", "vault_store", "unlock_file"),  # keys of providers
         *("keys_door", "keys_limiter", "keys_actor"),  # keys of callers
-        *("present", "advice", "tracing", "telling"),
+        *("present", "advice", "tracing", "telling", "degraded", "staleness", "workflow_actor", "kv"),
         *("registrar", "readers", "threads", "circuits", "keeper", "lease", "dependents", "draining", "policymaker"),
         # what a process remembers, and keeps in the bus
         *("bucket", "claims", "answer_store", "ledger", "snapshots", "minutes", "metrics"),

@@ -27,6 +27,7 @@ REMEMBERED = 4096
 
 WE = Key(id=OURSELVES, name="the gateway itself", scopes=list(SCOPES), secrets=[], pepper="")
 """Whom processes of the gateway act as: with the key that only who can read the pepper can make."""
+NOBODY = "-"
 NO_PEPPER = Refused(
     code="unavailable",
     message="API keys can't be checked right now, since the log did not answer; try again in a moment",
@@ -93,6 +94,23 @@ class Door:
         if not self.required and (admitted is UNKNOWN or admitted is NO_PEPPER or admitted is ANOTHER_PEPPER):
             return None
         return admitted
+
+    def for_whom(self, text: str | None, behalf: str | None, need: Access) -> Key | Refused | None:
+        """As `on_bus`; but the gateway itself may ask on behalf of a key, which must hold, or of nobody (`-`)."""
+        admitted = self.on_bus(text, need)
+        return self._on_behalf(behalf) if behalf and admitted is WE else admitted
+
+    def fingerprint(self, text: str) -> str:
+        """What a key that is none of ours goes by; nothing for our own, which then stands for nobody."""
+        return "" if self._own and rules.same(text, self._own) else key_id(text)
+
+    def _on_behalf(self, name: str) -> Key | Refused | None:
+        if name == NOBODY:
+            return None
+        key = self.of_id(name)
+        if key is None:  # a fingerprint of somebody else's
+            return Key(id=name, name="", scopes=["chat"], secrets=[], pepper="")
+        return rules.ended(key, KeySecret(digest=""), self._clock()) or key
 
     def who(self, text: str | None) -> str:
         """What whoever shows this goes by in events: our key's id, a fingerprint of any other, or nothing."""

@@ -14,7 +14,7 @@ from trunkline_events.thread import RouteDecided
 
 from trunkline_actors import followups
 from trunkline_actors.bus import Delivery, trace_id
-from trunkline_actors.claims import Claim, fingerprint_of, key_id, scope_of
+from trunkline_actors.claims import Claim, fingerprint_of, scope_of
 from trunkline_actors.courier import Courier, DecidedRoute
 from trunkline_actors.deciding import Decider
 from trunkline_actors.dispatch import Outcome, read_join
@@ -117,7 +117,7 @@ class RouterActor(ServiceActor):
     # -- one request -----------------------------------------------------------------------------------------------
 
     async def _receive(self, delivery: Delivery, parsed: Parsed | Refused) -> Refused | None:
-        key = self._runtime.door.on_bus(delivery.header(headers.KEY), "chat")
+        key = self._runtime.door.for_whom(delivery.header(headers.KEY), delivery.header(headers.ON_BEHALF), "chat")
         if isinstance(key, Refused):
             return key
         if isinstance(parsed, Refused):
@@ -153,7 +153,7 @@ class RouterActor(ServiceActor):
             scope=scope,
             thread=thread,
             listeners=[delivery.reply],
-            key=key.id if key else key_id(text),
+            key=key.id if key else self._runtime.door.fingerprint(text),
             limits=self._limiter.told(key) if key else "",
             fingerprint=fingerprint,
             traceparent=delivery.traceparent,

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from trunkline_events import budget, circuit, gateway, key, plugin, policy, registry, secret, thread
+from trunkline_events import budget, circuit, gateway, key, plugin, policy, registry, secret, thread, workflow
 from trunkline_events.envelope import Event, Unknown
 
 Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
@@ -102,7 +102,7 @@ class Codec:
         return event
 
 
-EVENT_MODULES = (registry, policy, thread, budget, circuit, gateway, secret, plugin, key)
+EVENT_MODULES = (registry, policy, thread, budget, circuit, gateway, secret, plugin, key, workflow)
 UPCASTERS: dict[str, tuple[str, Upcaster]] = {}
 """The steps up from every version that was ever written. None is ever removed: somebody's log begins with it."""
 CODEC = Codec(_events_of(EVENT_MODULES), UPCASTERS)

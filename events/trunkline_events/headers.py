@@ -28,6 +28,8 @@ REQUEST = "Trunkline-Request"
 KEY = "Trunkline-Key"
 DRAWN = "Trunkline-Drawn"
 """When the request's id was drawn (Unix time), for this request and no other; with ` again`, it is sent once more."""
+ON_BEHALF = "Trunkline-On-Behalf"
+"""With the gateway's own key: the id of the API key whose money it takes, `-` for none."""
 REPLY = "Trunkline-Reply"
 REPLAYED = "Trunkline-Replayed"
 

@@ -10,7 +10,10 @@ STREAM = "TRUNKLINE"
 LOG = "trunkline.log"
 EVENTS = "trunkline.events"
 
-CATEGORIES = ("model", "provider", "policy", "thread", "budget", "circuit", "gateway", "secret", "plugin", "key")
+CATEGORIES = (
+    *("model", "provider", "policy", "thread", "budget", "circuit", "gateway", "secret", "plugin", "key"),
+    "workflow",
+)
 
 NO_THREAD = "-"
 """The aggregate of requests that belong to no thread. Never a legal client id."""
@@ -37,6 +40,7 @@ CIRCUITS = "trunkline.circuits"
 SECRETS = "trunkline.secrets"
 PLUGINS = "trunkline.plugins"
 KEYS = "trunkline.keys"
+WORKFLOWS = "trunkline.workflows"
 RECALL = "trunkline.recall"
 """Heard by all routers: give back what you don't need of a budget."""
 
@@ -53,6 +57,8 @@ REQUESTS_BUCKET = "TRUNKLINE_REQUESTS"
 """Request claims and kept answers, for idempotency: 24 hours."""
 CACHE_BUCKET = "TRUNKLINE_CACHE"
 """Answers that may be given again to who asks the very same, each for as long as it was asked to be kept."""
+WORKFLOWS_BUCKET = "TRUNKLINE_WORKFLOWS"
+"""What runs of workflows were begun with and what their steps said: 30 days of it."""
 LEASES_BUCKET = "TRUNKLINE_LEASES"
 """Who leads: one key a role, gone when its holder is."""
 SECRETS_BUCKET = "TRUNKLINE_SECRETS"

@@ -11,8 +11,9 @@ from trunkline_events.policy import PolicyFact
 from trunkline_events.registry import ProviderRemoved, RegistryFact
 from trunkline_events.secret import SecretFact
 from trunkline_events.thread import ThreadFact
+from trunkline_events.workflow import WorkflowFact
 
-from trunkline_projections import attempts, budgets, circuits, keys, models, policies, secrets
+from trunkline_projections import attempts, budgets, circuits, keys, models, policies, secrets, workflows
 from trunkline_projections.attempts import UnderWay
 from trunkline_projections.budgets import Budgets
 from trunkline_projections.circuits import Circuits
@@ -21,6 +22,7 @@ from trunkline_projections.keys import EMPTY as NO_KEYS
 from trunkline_projections.keys import Keys
 from trunkline_projections.secrets import EMPTY as NO_SECRETS
 from trunkline_projections.secrets import Secrets
+from trunkline_projections.workflows import Runs
 
 
 class Gateway(Struct, frozen=True, kw_only=True):
@@ -68,6 +70,15 @@ GATEWAY = Fold(
     state=Gateway,
     initial=Gateway,
     step=_step_gateway,
+)
+
+
+def _step_workflows(state: Runs, event: RecordedEvent) -> Runs:
+    return workflows.evolve(state, cast("WorkflowFact", event.body), event.aggregate, event.sequence, event.time)
+
+
+WORKFLOWS: Fold[Runs] = Fold(
+    name="workflows", categories=workflows.CATEGORIES, state=Runs, initial=dict, step=_step_workflows
 )
 
 

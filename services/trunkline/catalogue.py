@@ -4,7 +4,7 @@ import inspect
 from typing import Any
 
 import msgspec
-from trunkline_events import budget, circuit, gateway, key, plugin, policy, registry, secret, thread
+from trunkline_events import budget, circuit, gateway, key, plugin, policy, registry, secret, thread, workflow
 from trunkline_events.codec import CODEC
 
 _HEAD = """# The events
@@ -26,6 +26,7 @@ _CATEGORIES = {
     "gateway": ("a process of the gateway", gateway),
     "key": ("the id of an API key", key),
     "plugin": ("a kind of provider", plugin),
+    "workflow": ("a run", workflow),
     "secret": ("a secret's name, or `vault:<id>` for all of a vault", secret),
 }
 

@@ -80,6 +80,7 @@ class Gateway:
         self.plugins = Commands(self, subjects.PLUGINS)
         self.secrets = Secrets(self)
         self.keys = Commands(self, subjects.KEYS)
+        self.workflows = Commands(self, subjects.WORKFLOWS)
 
     def local_models(self, provider: str) -> LocalModels:
         """The models on the machine of one provider instance: list, pull, delete."""

@@ -36,6 +36,8 @@ from trunkline_actors.runtime import Runtime
 from trunkline_actors.secretary import SecretsActor
 from trunkline_actors.supervisor import Supervised
 from trunkline_actors.threads import ThreadsActor
+from trunkline_actors.workflow_actor import WorkflowActor
+from trunkline_actors.workflow_code import CodeBook
 from trunkline_events.connection import Connection
 from trunkline_events.registry import Price, Provider
 from trunkline_events.secret import is_stored
@@ -48,7 +50,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-ACTORS = ("registry", "router", "provider", "keeper")
+ACTORS = ("registry", "router", "provider", "keeper", "workflow")
 HOLDERS = {"registry", "provider"}
 """The roles that need the keys of the vault."""
 PROJECTOR = "projector"
@@ -67,6 +69,7 @@ class Host:
         roles: Sequence[str],
         only: frozenset[str] | None = None,
         known: Callable[[], Catalogue] = shipped,
+        code: CodeBook | None = None,
     ) -> None:
         self.runtime = runtime
         roles = [role for role in roles if role != PROJECTOR]
@@ -96,6 +99,9 @@ class Host:
             self._others.append(Supervised(lambda: KeyholderActor(runtime)))
         if "keeper" in roles:
             self._others.append(Supervised(lambda: KeeperActor(runtime)))
+        if "workflow" in roles:
+            book = code or CodeBook()
+            self._others.append(Supervised(lambda: WorkflowActor(runtime, book)))
 
     @property
     def position(self) -> int:
@@ -116,6 +122,7 @@ class Host:
         name: str | None = None,
         unlock_file: Path | None = None,
         require_keys: bool = False,
+        code: CodeBook | None = None,
         observed: "Callable[[Runtime], Exporter] | None" = None,
     ) -> "Host":
         """Connect, catch up with the log, and serve. Raises Unreachable, LogUnavailable.
@@ -124,7 +131,8 @@ class Host:
         be registered by name alone, when it is asked for the first time. `forced` is the model that
         routers here send every request to; `name` tells the process apart, by default from any other. `unlock_file`
         holds what opens the vault of secrets. `require_keys`: whoever asks here on the bus must show an API key.
-        `observed` makes what exports traces and metrics.
+        `code` has the functions and workflows that runs led here may use. `observed` makes what exports traces and
+        metrics.
         """
         name = name or process_name()
         connection = await Connection.open(url, name=f"trunkline {' '.join(roles)} {name}")
@@ -136,7 +144,7 @@ class Host:
             await connection.close()
             raise
         runtime.door.required = require_keys
-        host = cls(runtime, roles, only, known)
+        host = cls(runtime, roles, only, known, code)
         if observed is not None:
             host._exporter = observed(runtime)
             host._exporter.start()

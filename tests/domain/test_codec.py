@@ -1,7 +1,7 @@
 """Yesterday's bytes are read today, and what can't be read is handed on as Unknown.
 
-tests/golden holds the bytes of every event version ever written. `python tests/golden/examples.py` writes those that
-are missing and never changes one that is there.
+tests/golden holds the bytes of every event version ever written. `python -m golden.examples` in tests/ writes those
+that are missing and never changes one that is there.
 """
 
 from typing import Any
@@ -23,7 +23,7 @@ STORED = sorted(path.stem for path in FOLDER.glob("*.json"))
 @pytest.mark.parametrize("name", sorted(CODEC.types))
 def test_every_event_has_its_golden_bytes(name: str) -> None:
     assert name in EXAMPLES, f"add an example of {name} to tests/golden/examples.py"
-    assert file_of(name).exists(), f"run `python tests/golden/examples.py`: it writes {file_of(name).name}"
+    assert file_of(name).exists(), f"run `python -m golden.examples` in tests/: it writes {file_of(name).name}"
 
 
 @pytest.mark.parametrize("name", STORED)

@@ -1,13 +1,14 @@
 """One example of every event version ever written, beside the bytes it was stored as.
 
-A new event: add an example here, then `python tests/golden/examples.py` writes the file that is missing. A file that is
-there is never written again: it stands for what lies in somebody's log. When a version is retired, its file stays, and
-its example becomes the event that its upcasters make of it.
+A new event: add an example here, then `python -m golden.examples` in `tests/` writes the file that is missing. A file
+that is there is never written again: it stands for what lies in somebody's log. When a version is retired, its file
+stays, and its example becomes the event that its upcasters make of it.
 """
 
 from pathlib import Path
 from typing import Any
 
+from golden.runs import RUNS
 from trunkline_events import budget, circuit, gateway, key, plugin, policy, registry, secret, thread
 from trunkline_events.codec import CODEC
 from trunkline_events.envelope import Event
@@ -285,6 +286,7 @@ _EVENTS: list[Event] = [
         rotated=True,
     ),
     key.KeyRevoked(id="search", by="development", reason="leaked"),
+    *RUNS,
     plugin.PluginLoaded(plugin="acme", distribution="trunkline-acme", version="1.2.0", process="host-1"),
     plugin.PluginFailed(
         plugin="acme",

@@ -1,0 +1,323 @@
+"""The actor for workflows: begins runs, shows them, tells them things, cancels them; the process leads its own."""
+
+import asyncio
+from contextlib import aclosing
+from typing import Any
+
+import jsonschema
+import msgspec
+import nats.errors
+from msgspec import UNSET, Struct, UnsetType
+from trunkline_events import headers, subjects
+from trunkline_events.envelope import RecordedEvent
+from trunkline_events.log import Scope
+from trunkline_events.money import usd_from_nanos
+from trunkline_events.refusal import Refused
+from trunkline_events.times import format_time
+from trunkline_events.workflow import (
+    WorkflowCancelled,
+    WorkflowCompleted,
+    WorkflowEnded,
+    WorkflowEvent,
+    WorkflowFailed,
+    WorkflowStarted,
+)
+
+from trunkline_actors import workflow as rules
+from trunkline_actors.bus import Delivery
+from trunkline_actors.commands import Reply, endpoint
+from trunkline_actors.keys_door import NOBODY
+from trunkline_actors.micro import Endpoint, ServiceActor
+from trunkline_actors.policies import refused as refused_for
+from trunkline_actors.runtime import Runtime
+from trunkline_actors.shapes import Problem
+from trunkline_actors.shell import Command
+from trunkline_actors.workflow import Run
+from trunkline_actors.workflow_blobs import BucketBlobs, TooLarge, name_of
+from trunkline_actors.workflow_calls import BusCaller
+from trunkline_actors.workflow_checks import problems
+from trunkline_actors.workflow_code import CodeBook
+from trunkline_actors.workflow_leading import Leading
+from trunkline_actors.workflow_model import Definition
+from trunkline_actors.workflow_runner import RunSource
+from trunkline_actors.workflow_timeline import Timeline
+from trunkline_actors.workflow_walk import functions_of
+
+COMMAND_S = 5.0
+MOST_LISTED = 1_000
+
+
+class Start(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The arguments of `workflows.start`: a workflow by its name, or whole. `id` begins the same run once only."""
+
+    workflow: str | None = None
+    definition: dict[str, Any] | None = None
+    input: Any = None
+    id: str | None = None
+    thread: str | None = None
+    deadline_s: float | None = None
+    reason: str | None = None
+
+
+class OfRun(Struct, frozen=True, kw_only=True):
+    """The arguments of what concerns one run."""
+
+    id: str
+    reason: str | None = None
+
+
+class OfRuns(Struct, frozen=True, kw_only=True):
+    """The arguments of `workflows.list`: the runs with ids after `after`, of one workflow or status where given."""
+
+    limit: int = 100
+    after: str = ""
+    workflow: str | None = None
+    status: rules.Status | None = None
+
+
+class Tell(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The arguments of `workflows.signal`."""
+
+    id: str
+    name: str
+    value: Any | UnsetType = UNSET
+
+
+class WorkflowActor(ServiceActor):
+    """Begins, shows, tells and cancels runs of workflows, and leads those of its process."""
+
+    def __init__(self, runtime: Runtime, book: CodeBook) -> None:
+        super().__init__(runtime.bus, "trunkline-workflow", runtime.version, {"process": runtime.name})
+        self._runtime = runtime
+        self.book = book
+        self._blobs = BucketBlobs(runtime.connection, runtime.replicas)
+        self.leading = Leading(runtime, book, self._blobs, BusCaller(runtime.bus))
+
+    def endpoints(self) -> list[Endpoint]:
+        at = subjects.WORKFLOWS
+        return [
+            endpoint(self.bus, "start", f"{at}.start", Start, self.begin),
+            endpoint(self.bus, "get", f"{at}.get", OfRun, self._get),
+            endpoint(self.bus, "list", f"{at}.list", OfRuns, self._list),
+            endpoint(self.bus, "cancel", f"{at}.cancel", OfRun, self._cancel),
+            endpoint(self.bus, "signal", f"{at}.signal", Tell, self._signal),
+        ]
+
+    async def starting(self) -> None:
+        await self.leading.start()
+        await super().starting()
+
+    async def quiesce(self) -> None:
+        await super().quiesce()
+        await self.leading.stop()
+
+    async def stopped(self) -> None:
+        await super().stopped()
+        await self._blobs.close()
+
+    async def fallen(self) -> None:
+        await super().fallen()
+        await self.leading.stop()
+        await self._blobs.close()
+
+    # -- beginning -------------------------------------------------------------------------------------------------
+
+    async def begin(self, given: Start, delivery: Delivery) -> Reply:
+        """Begin a run. Led here where the code it needs is known here; else by whoever knows it."""
+        definition = self._definition(given)
+        if isinstance(definition, Refused):
+            return definition
+        found = problems(definition) or _input_problems(definition, given.input)
+        if found:
+            return refused_for(found)
+        run_id = given.id or self._runtime.new_id()
+        if problem := subjects.id_problem(run_id):
+            return Refused(code="invalid_request", message=f"id: {problem}", param="id")
+        key = self._runtime.door.who(delivery.header(headers.KEY))
+        thread = given.thread or f"wf-{run_id}"
+        if refused := await self._with_budget(definition, thread):
+            return refused
+        return await self._begun(given, definition, run_id, thread, key)
+
+    def _definition(self, given: Start) -> Definition | Refused:
+        if (given.workflow is None) == (given.definition is None):
+            return Refused(
+                code="invalid_request", message="give a workflow by its name, or a definition", param="workflow"
+            )
+        if given.workflow is not None:
+            known = self.book.workflows.get(given.workflow)
+            if known is not None:
+                return known
+            names = ", ".join(sorted(self.book.workflows)) or "none"
+            message = (
+                f"no workflow {given.workflow!r} is known here, only {names}; start `trunkline run workflow --import`"
+            )
+            return Refused(code="not_found", message=message, param="workflow")
+        try:
+            return msgspec.convert(given.definition, Definition)
+        except msgspec.ValidationError as error:
+            message, _, path = str(error).partition(" - at `$")
+            return Refused(code="invalid_request", message=message, param=path.strip(".`") or "definition")
+
+    async def _with_budget(self, definition: Definition, thread: str) -> Refused | None:
+        """What a run may cost in all is the budget of its thread."""
+        if definition.budget_usd is None:
+            return None
+        body = {"thread_id": thread, "budget": {"limit_usd": definition.budget_usd}, "reason": "a workflow's budget"}
+        own = self._runtime.door.own_key
+        fields = {headers.KEY: own} if own else None
+        try:
+            reply = await self.bus.nats.request(
+                f"{subjects.THREADS}.configure", msgspec.json.encode(body), timeout=COMMAND_S, headers=fields
+            )
+        except (nats.errors.Error, TimeoutError):
+            return Refused(code="unavailable", message="its budget can't be set right now; is a registry running?")
+        if headers.ERROR_CODE in (reply.headers or {}):
+            return Refused(code="unavailable", message=f"its budget can't be set: {reply.headers.get(headers.ERROR)}")
+        return None
+
+    async def _begun(self, given: Start, definition: Definition, run_id: str, thread: str, key: str) -> Reply:
+        runtime, functions = self._runtime, functions_of(definition)
+        told = msgspec.to_builtins(definition)
+        version = name_of(msgspec.json.encode(told, order="deterministic"))
+        digest = name_of("input", msgspec.json.encode(given.input, order="deterministic"))
+        seconds = given.deadline_s or definition.deadline_s
+        fact = WorkflowStarted(
+            workflow=definition.name,
+            version=version,
+            definition=version,
+            input=digest,
+            thread=thread,
+            by="" if self.book.lacks(functions) else runtime.name,
+            functions=functions,
+            key="" if key == NOBODY else key,
+            deadline=None if seconds is None else runtime.clock() + seconds,
+        )
+        try:
+            await asyncio.gather(self._blobs.put(run_id, version, told), self._blobs.put(run_id, digest, given.input))
+        except TooLarge as error:
+            return Refused(code="invalid_request", message=f"the input or the definition is too large: {error}")
+        source = RunSource(runtime.log, run_id)
+        command: Command[Run] = Command(
+            category="workflow",
+            aggregate=run_id,
+            id=f"{run_id}/started",
+            decide=lambda run, _now: rules.start(run, fact),
+            actor=runtime.name,
+            cause=run_id,
+        )
+        decided = await runtime.shell.execute(source, command)
+        if isinstance(decided, Refused):
+            return decided
+        if decided is not None and not decided.duplicate and fact.by:
+            self.leading.lead(run_id, source)
+        missing = self.book.lacks(functions) if not source.run.by else []
+        return {
+            "id": run_id,
+            "seq": source.sequence,
+            "thread": thread,
+            "began": decided is not None,
+            "waits_for": missing,
+        }
+
+    # -- showing ---------------------------------------------------------------------------------------------------
+
+    async def _get(self, given: OfRun, delivery: Delivery) -> Reply:
+        timeline, last = Timeline(given.id), 0
+        async with aclosing(self._runtime.log.read(scope=Scope(("workflow",), given.id))) as events:
+            async for event in events:
+                timeline.add(event)
+                last = event.sequence
+        if not last:
+            return Refused(code="not_found", message=f"there is no run {given.id!r}", param="id")
+        run = timeline.run
+        output = await self._blobs.get(run.id, run.output) if run.output else None
+        detail = await self._blobs.get(run.id, run.detail) if run.detail else None
+        return {"seq": last, **timeline.shown(self._runtime.clock()), "output": output, "message": detail}
+
+    async def _list(self, given: OfRuns, delivery: Delivery) -> Reply:
+        if not 1 <= given.limit <= MOST_LISTED:
+            return Refused(code="invalid_request", message=f"limit must be from 1 to {MOST_LISTED:,}", param="limit")
+        log_ = self._runtime.log
+        end = await log_.end(Scope(("workflow",)))
+        found: list[dict[str, Any]] = []
+        after = None
+        async with aclosing(log_.last_of_each("workflow", end, after=given.after)) as events:
+            async for event in events:
+                one = self._listed(event)
+                if (given.workflow or one["workflow"]) != one["workflow"] or (given.status or one["status"]) != one[
+                    "status"
+                ]:
+                    continue
+                if len(found) == given.limit:
+                    after = found[-1]["id"]
+                    break
+                found.append(one)
+        return {"seq": end, "runs": found, "after": after}
+
+    def _listed(self, event: RecordedEvent) -> dict[str, Any]:
+        body = event.body
+        run = self.leading.runs.get(event.aggregate)
+        totals = body if isinstance(body, WorkflowEnded) else None
+        return {
+            "id": event.aggregate,
+            "workflow": body.workflow if isinstance(body, WorkflowEvent) else "",
+            "status": _status(body),
+            "at": format_time(event.time),
+            "seq": event.sequence,
+            "by": run.by if run is not None else None,
+            "waits_for": self.book.lacks(run.functions) if run is not None and not run.by else [],
+            "cost_usd": None if totals is None else usd_from_nanos(totals.cost_nanos),
+            "duration_ms": None if totals is None else totals.duration_ms,
+        }
+
+    # -- telling ---------------------------------------------------------------------------------------------------
+
+    async def _cancel(self, given: OfRun, delivery: Delivery) -> Reply:
+        by = self._runtime.door.who(delivery.header(headers.KEY))
+        return await self._change(given.id, "cancelled", lambda run, now: rules.cancel(run, by, given.reason, now))
+
+    async def _signal(self, given: Tell, delivery: Delivery) -> Reply:
+        value = None if given.value is UNSET else given.value
+        name = name_of("signal", given.name, msgspec.json.encode(value, order="deterministic"))
+        by = self._runtime.door.who(delivery.header(headers.KEY))
+        try:
+            await self._blobs.put(given.id, name, value)
+        except TooLarge as error:
+            return Refused(code="invalid_request", message=f"the value is too large: {error}", param="value")
+        what = f"signalled/{name}/{delivery.header(headers.REQUEST) or self._runtime.new_id()}"
+        return await self._change(given.id, what, lambda run, _now: rules.signal(run, given.name, name, by))
+
+    async def _change(self, run_id: str, what: str, decide: Any) -> Reply:
+        source = RunSource(self._runtime.log, run_id)
+        command: Command[Run] = Command(
+            category="workflow",
+            aggregate=run_id,
+            id=f"{run_id}/{what}",
+            decide=decide,
+            actor=self._runtime.name,
+            cause=run_id,
+        )
+        decided = await self._runtime.shell.execute(source, command)
+        if isinstance(decided, Refused):
+            return decided
+        return {"id": run_id, "seq": source.sequence, "changed": decided is not None}
+
+
+def _status(body: object) -> rules.Status:
+    match body:
+        case WorkflowCompleted():
+            return "completed"
+        case WorkflowFailed():
+            return "failed"
+        case WorkflowCancelled():
+            return "cancelled"
+        case _:
+            return "running"
+
+
+def _input_problems(definition: Definition, given: Any) -> list[Problem]:
+    if definition.inputs is None:
+        return []
+    found = jsonschema.Draft202012Validator(definition.inputs).iter_errors(given)
+    return [Problem(".".join(map(str, ("input", *one.absolute_path))), one.message[:300]) for one in found]

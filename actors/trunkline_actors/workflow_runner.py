@@ -1,0 +1,343 @@
+"""Leads one run: does what can be done, records what came of it, and goes on until it is over.
+
+What it knows is only what the log says, so that another process can go on at any time. A step's output is kept before
+the event that names it; a chat has an id that follows from its step, so that done twice it is paid for once.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any, cast
+
+import msgspec
+import structlog
+from trunkline_events.envelope import Event, RecordedEvent, Unknown
+from trunkline_events.log import Log, LogRefused, LogUnavailable, Scope
+from trunkline_events.refusal import Refused
+from trunkline_events.workflow import WorkflowFact
+
+from trunkline_actors import workflow as rules
+from trunkline_actors.shell import Command, Decided, Shell
+from trunkline_actors.workflow import Attempt, Run, Trouble
+from trunkline_actors.workflow_blobs import Blobs, TooLarge, name_of
+from trunkline_actors.workflow_code import Caller, CodeBook, StepError
+from trunkline_actors.workflow_model import Code, Definition, Llm, Wait
+from trunkline_actors.workflow_steps import Attempting, perform
+from trunkline_actors.workflow_walk import Failure, Ready, Walked, walk
+
+log = structlog.get_logger()
+
+AWAY_S = 0.5
+"""Seconds until what the log could not take is tried again."""
+
+
+class RunSource:
+    """A `Source` of one run: as it was read, and as it became by what was appended here or heard of."""
+
+    def __init__(self, log_: Log, run_id: str) -> None:
+        self._log = log_
+        self._id = run_id
+        self._lock = asyncio.Lock()
+        self.run = rules.NOTHING
+        self.sequence = 0
+
+    def lock(self, aggregate: str) -> asyncio.Lock | None:
+        return self._lock
+
+    async def load(self, aggregate: str, *, fresh: bool) -> tuple[Run, int | None, bool]:
+        if fresh or not self.sequence:
+            await self.read()
+            return self.run, self.sequence, False
+        return self.run, self.sequence, True
+
+    async def read(self) -> None:
+        """Read what is new in the log."""
+        async for event in self._log.read(self.sequence, scope=Scope(("workflow",), self._id)):
+            self.heard(event)
+
+    def heard(self, event: RecordedEvent) -> None:
+        """An event of this run, from wherever: those that are known already change nothing."""
+        if event.sequence <= self.sequence:
+            return
+        self.sequence = event.sequence
+        if isinstance(event.body, Unknown):
+            log.warning("workflow.event_skipped", sequence=event.sequence, type=event.type)
+            return
+        self.run = rules.evolve(self.run, cast("WorkflowFact", event.body), self._id, event.time)
+
+    def learn(self, aggregate: str, event: Event, sequence: int) -> None:
+        if sequence > self.sequence:
+            self.sequence = sequence
+            self.run = rules.evolve(self.run, cast("WorkflowFact", event), self._id, time.time())
+
+
+class Left(Exception):
+    """We lead this run no more: it has ended, or another process leads it."""
+
+
+class Runner:
+    """Leads a run, whose source it shares with whoever hears events."""
+
+    def __init__(
+        self,
+        source: RunSource,
+        *,
+        shell: Shell,
+        blobs: Blobs,
+        book: CodeBook,
+        caller: Caller,
+        name: str,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._source = source
+        self._shell = shell
+        self._blobs = blobs
+        self._book = book
+        self._caller = caller
+        self._name = name
+        self._clock = clock
+        self._values: dict[str, Any] = {}
+        self._signals: dict[str, Any] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._asking: dict[str, Attempting] = {}
+        self._changed = asyncio.Event()
+        self._definition: Definition | None = None
+        self._given: Any = None
+
+    @property
+    def run(self) -> Run:
+        """The run as it is known here."""
+        return self._source.run
+
+    def wake(self) -> None:
+        """Something was heard of the run."""
+        self._changed.set()
+
+    async def lead(self) -> None:
+        """Go on until the run is over, or somebody else leads it; cancelled, it leaves everything as it is."""
+        try:
+            while not await self._over():
+                try:
+                    await self._go_on()
+                except (LogUnavailable, LogRefused) as error:
+                    log.warning("workflow.log_away", run=self.run.id, error=type(error).__name__)
+                    await asyncio.sleep(AWAY_S)
+        except Left:
+            pass
+        finally:
+            await self._stop_all(abort=self.run.status != "running")
+
+    async def _over(self) -> bool:
+        return self.run.status != "running" or self.run.by != self._name
+
+    async def _go_on(self) -> None:
+        walked = await self._where()
+        now = self._clock()
+        if walked.failed is not None:
+            done = self.run.done[walked.failed]
+            await self._end(walked.failed, done.code, done.detail)
+        elif walked.finished:
+            await self._finish(walked.output)
+        elif self.run.deadline is not None and now >= self.run.deadline:
+            await self._end("", "timeout", "")
+        else:
+            await self._tend(walked.ready, now)
+
+    async def _tend(self, ready: list[Ready], now: float) -> None:
+        """Have all that is ready done, what is not wanted any more cut, and wait until something has changed."""
+        self._changed.clear()
+        wanted = {one.path: one for one in ready}
+        for path in [path for path in self._tasks if path not in wanted]:
+            await self._cut(path)
+        soonest = self.run.deadline
+        for path, one in wanted.items():
+            if path in self._tasks:
+                continue
+            at = self.run.retry_at.get(path, 0.0)
+            if at > now:
+                soonest = at if soonest is None else min(soonest, at)
+                continue
+            task = self._tasks[path] = asyncio.create_task(self._do(one))
+            task.add_done_callback(partial(self._done, path))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(None if soonest is None else max(0.0, soonest - now)):
+                await self._changed.wait()
+
+    def _done(self, path: str, task: asyncio.Task[None]) -> None:
+        if self._tasks.get(path) is task:
+            del self._tasks[path]
+        self._changed.set()
+        if not task.cancelled() and (error := task.exception()) is not None and not isinstance(error, Left):
+            log.error("workflow.step_crashed", run=self.run.id, step=path, error=repr(error), exc_info=error)
+
+    # -- what is known ---------------------------------------------------------------------------------------------
+
+    async def _where(self) -> Walked:
+        run = self.run
+        if self._definition is None:
+            told = await self._blobs.get(run.id, run.definition)
+            if told is None:
+                await self._end("", "lost", "")
+                raise Left
+            self._definition = msgspec.convert(told, Definition)
+            self._given = await self._blobs.get(run.id, run.input)
+        outcomes: dict[str, Any] = {}
+        for path, done in run.done.items():
+            if done.code:
+                outcomes[path] = Failure(done.code, done.detail)
+                continue
+            if path not in self._values:
+                self._values[path] = None if done.skipped else await self._blobs.get(run.id, done.output)
+            outcomes[path] = self._values[path]
+        for name, value in run.signals.items():
+            if name not in self._signals:
+                self._signals[name] = await self._blobs.get(run.id, value)
+        return walk(self._definition, self._given, outcomes, self._signals)
+
+    # -- one step --------------------------------------------------------------------------------------------------
+
+    async def _do(self, ready: Ready) -> None:
+        """One attempt at a step, and what came of it in the log. Tried until the log has it."""
+        started = time.monotonic()
+        attempt = self.run.failures.get(ready.path, 0) + 1
+        attempting = Attempting(
+            run=self.run.id,
+            workflow=self.run.workflow,
+            thread=self.run.thread,
+            key=self.run.key,
+            attempt=attempt,
+            request=f"wf-{name_of(self.run.id, ready.path)}-{attempt}",
+        )
+        self._asking[ready.path] = attempting
+        beginning = asyncio.create_task(self._record(f"{ready.path}/{attempt}/started", self._begins(ready)))
+        output, trouble = None, None
+        try:
+            output = await self._output(ready, attempting)
+        except StepError as error:
+            trouble = await self._trouble(ready, attempt, error)
+        finally:
+            self._asking.pop(ready.path, None)
+            with contextlib.suppress(LogUnavailable, LogRefused, asyncio.CancelledError):
+                await beginning
+        over = Attempt(
+            step=ready.path,
+            attempt=attempt,
+            duration_ms=round((time.monotonic() - started) * 1000, 3),
+            spent=attempting.spent,
+        )
+        await self._ended(ready, over, output, trouble)
+
+    def _begins(self, ready: Ready) -> Callable[[Run, float], Any]:
+        kind = ready.step.__struct_config__.tag
+        return lambda run, _now: rules.begin(run, self._name, ready.path, str(kind))
+
+    async def _output(self, ready: Ready, attempting: Attempting) -> Any:
+        if ready.broken:
+            raise StepError("invalid_input", ready.broken, retryable=False)
+        if ready.skipped:
+            return None
+        if isinstance(ready.step, Wait):
+            return ready.variables["signal"]
+        return await perform(ready, attempting, self._book, self._caller)
+
+    async def _trouble(self, ready: Ready, attempt: int, error: StepError) -> Trouble:
+        log.info("workflow.step_failed", run=self.run.id, step=ready.path, code=error.code, attempt=attempt)
+        retry = ready.step.retry if isinstance(ready.step, Llm | Code) else None
+        pause = retry.pause(attempt) if retry is not None and error.retryable else None
+        detail = name_of(ready.path, attempt, "detail")
+        try:
+            await self._persist(detail, str(error)[:4000])
+        except TooLarge:
+            detail = ""
+        return Trouble(code=error.code, detail=detail, pause=pause, fatal=ready.step.critical)
+
+    async def _ended(self, ready: Ready, over: Attempt, output: Any, trouble: Trouble | None) -> None:
+        name = ""
+        if trouble is None and not ready.skipped:
+            name = name_of(ready.path, over.attempt)
+            try:
+                await self._persist(name, output)
+            except TooLarge as error:
+                trouble = Trouble(code="output_too_large", detail="", fatal=ready.step.critical)
+                log.warning("workflow.output_too_large", run=self.run.id, step=ready.path, error=str(error))
+        if trouble is None:
+            self._values[ready.path] = output
+            await self._recorded(
+                f"{ready.path}/completed",
+                lambda run, _now: rules.complete(run, self._name, over, name, skipped=ready.skipped),
+            )
+            return
+        failed = trouble
+        await self._recorded(
+            f"{ready.path}/{over.attempt}/failed", lambda run, now: rules.fail(run, self._name, over, failed, now)
+        )
+
+    async def _persist(self, name: str, value: Any) -> None:
+        while True:
+            try:
+                await self._blobs.put(self.run.id, name, value)
+                return
+            except LogUnavailable as error:
+                log.warning("workflow.log_away", run=self.run.id, error=type(error).__name__)
+                await asyncio.sleep(AWAY_S)
+
+    # -- the log ---------------------------------------------------------------------------------------------------
+
+    async def _record(self, what: str, decide: Callable[[Run, float], Any]) -> Decided | None:
+        """Append what is decided. Raises Left where we lead no more; LogUnavailable, LogRefused."""
+        command: Command[Run] = Command(
+            category="workflow",
+            aggregate=self.run.id,
+            id=f"{self.run.id}/{what}",
+            decide=decide,
+            actor=self._name,
+            cause=self.run.id,
+        )
+        decided = await self._shell.execute(self._source, command)
+        if isinstance(decided, Refused):
+            raise Left
+        return decided
+
+    async def _recorded(self, what: str, decide: Callable[[Run, float], Any]) -> None:
+        while True:
+            try:
+                await self._record(what, decide)
+                return
+            except (LogUnavailable, LogRefused) as error:
+                log.warning("workflow.log_away", run=self.run.id, error=type(error).__name__)
+                await asyncio.sleep(AWAY_S)
+
+    async def _finish(self, output: Any) -> None:
+        name = name_of("output")
+        try:
+            await self._blobs.put(self.run.id, name, output)
+        except TooLarge:
+            await self._end("", "output_too_large", "")
+            return
+        await self._record("completed", lambda run, now: rules.finish(run, self._name, name, now))
+
+    async def _end(self, step: str, code: str, detail: str) -> None:
+        await self._record("failed", lambda run, now: rules.give_up(run, self._name, step, code, detail, now))
+
+    # -- cutting ---------------------------------------------------------------------------------------------------
+
+    async def _cut(self, path: str) -> None:
+        task = self._tasks.pop(path)
+        attempting = self._asking.get(path)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        if attempting is not None and attempting.asking is not None:
+            await self._caller.abort(attempting.asking)
+
+    async def _stop_all(self, *, abort: bool) -> None:
+        """Cut all that runs; where the run is over, its chats too. Those of one that another process leads go on."""
+        asking = [one.asking for one in self._asking.values() if one.asking is not None]
+        tasks, self._tasks = list(self._tasks.values()), {}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if abort:
+            for request_id in asking:
+                await self._caller.abort(request_id)

@@ -1,0 +1,55 @@
+"""Which runs of workflows are under way, and who leads each: what it takes to go on with those of a dead process."""
+
+from msgspec import Struct
+from trunkline_events.workflow import (
+    StepCompleted,
+    StepFailed,
+    StepStarted,
+    WorkflowCancelled,
+    WorkflowCompleted,
+    WorkflowFact,
+    WorkflowFailed,
+    WorkflowResumed,
+    WorkflowSignalled,
+    WorkflowStarted,
+)
+
+CATEGORIES = ("workflow",)
+
+
+class OpenRun(Struct, frozen=True, kw_only=True):
+    """A run under way: `by` leads it, `functions` is the code it needs. `began` is Unix time."""
+
+    workflow: str
+    by: str
+    functions: list[str]
+    began: float
+    sequence: int
+
+
+Runs = dict[str, OpenRun]
+"""By id."""
+
+
+def evolve(state: Runs, fact: WorkflowFact, run_id: str, sequence: int, time: float) -> Runs:
+    """What is under way after this event. Mutates and returns `state`."""
+    match fact:
+        case WorkflowStarted():
+            state[run_id] = OpenRun(
+                workflow=fact.workflow, by=fact.by, functions=fact.functions, began=time, sequence=sequence
+            )
+        case WorkflowResumed():
+            known = state.get(run_id)
+            if known is not None:
+                state[run_id] = OpenRun(
+                    workflow=known.workflow,
+                    by=fact.by,
+                    functions=known.functions,
+                    began=known.began,
+                    sequence=sequence,
+                )
+        case WorkflowCompleted() | WorkflowFailed() | WorkflowCancelled():
+            state.pop(run_id, None)
+        case StepStarted() | StepCompleted() | StepFailed() | WorkflowSignalled():
+            pass
+    return state
