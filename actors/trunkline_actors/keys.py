@@ -15,7 +15,7 @@ from typing import Literal
 from msgspec import Struct, field, structs
 from trunkline_events.key import SCOPES, KeyIssued, KeyRevoked, KeySecret, Scope, key_id_problem
 from trunkline_events.refusal import Refused
-from trunkline_events.subjects import id_problem
+from trunkline_events.subjects import WORKFLOWS, id_problem
 from trunkline_projections.keys import LOOKUP, Key, Keys
 
 from trunkline_actors.plan import fits
@@ -44,9 +44,18 @@ _READ = frozenset(
 )
 """Verbs of commands that change nothing. Any other takes `admin`."""
 
+_OF_ITS_OWN: dict[str, Access] = {
+    **{f"{WORKFLOWS}.{verb}": "open" for verb in ("get", "cancel", "signal")},
+}
+"""Who begins a run spends as with chats, and may look at it, tell it things and cancel it: its actor sees to that."""
+
 
 def needed(subject: str) -> Access:
     """What a command takes: its last word tells. What nobody thought of takes the most."""
+    if subject.startswith(f"{WORKFLOWS}.start"):
+        return "chat"
+    if subject in _OF_ITS_OWN:
+        return _OF_ITS_OWN[subject]
     return "read" if subject.rpartition(".")[2] in _READ else "admin"
 
 

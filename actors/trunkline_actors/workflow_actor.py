@@ -20,12 +20,14 @@ from trunkline_events.workflow import (
     WorkflowEnded,
     WorkflowEvent,
     WorkflowFailed,
+    WorkflowSignalled,
     WorkflowStarted,
 )
 
 from trunkline_actors import workflow as rules
 from trunkline_actors.bus import Delivery
 from trunkline_actors.commands import Reply, endpoint
+from trunkline_actors.keys import Access, lacks
 from trunkline_actors.keys_door import NOBODY
 from trunkline_actors.micro import Endpoint, ServiceActor
 from trunkline_actors.policies import refused as refused_for
@@ -97,6 +99,7 @@ class WorkflowActor(ServiceActor):
         at = subjects.WORKFLOWS
         return [
             endpoint(self.bus, "start", f"{at}.start", Start, self.begin),
+            endpoint(self.bus, "start-here", subjects.start_here(self._runtime.name), Start, self.begin),
             endpoint(self.bus, "get", f"{at}.get", OfRun, self._get),
             endpoint(self.bus, "list", f"{at}.list", OfRuns, self._list),
             endpoint(self.bus, "cancel", f"{at}.cancel", OfRun, self._cancel),
@@ -123,7 +126,10 @@ class WorkflowActor(ServiceActor):
     # -- beginning -------------------------------------------------------------------------------------------------
 
     async def begin(self, given: Start, delivery: Delivery) -> Reply:
-        """Begin a run. Led here where the code it needs is known here; else by whoever knows it."""
+        """Begin a run. Led here where the code it needs is known here; else by whoever knows it.
+
+        What stands around steps here and fails closed is part of that code: nobody goes on without it.
+        """
         definition = self._definition(given)
         if isinstance(definition, Refused):
             return definition
@@ -177,7 +183,7 @@ class WorkflowActor(ServiceActor):
         return None
 
     async def _begun(self, given: Start, definition: Definition, run_id: str, thread: str, key: str) -> Reply:
-        runtime, functions = self._runtime, functions_of(definition)
+        runtime, functions = self._runtime, [*functions_of(definition), *self.book.needs()]
         told = msgspec.to_builtins(definition)
         version = name_of(msgspec.json.encode(told, order="deterministic"))
         digest = name_of("input", msgspec.json.encode(given.input, order="deterministic"))
@@ -231,6 +237,8 @@ class WorkflowActor(ServiceActor):
         if not last:
             return Refused(code="not_found", message=f"there is no run {given.id!r}", param="id")
         run = timeline.run
+        if refused := self._kept_from(run, delivery, "read"):
+            return refused
         output = await self._blobs.get(run.id, run.output) if run.output else None
         detail = await self._blobs.get(run.id, run.detail) if run.detail else None
         return {"seq": last, **timeline.shown(self._runtime.clock()), "output": output, "message": detail}
@@ -275,7 +283,11 @@ class WorkflowActor(ServiceActor):
 
     async def _cancel(self, given: OfRun, delivery: Delivery) -> Reply:
         by = self._runtime.door.who(delivery.header(headers.KEY))
-        return await self._change(given.id, "cancelled", lambda run, now: rules.cancel(run, by, given.reason, now))
+
+        def decide(run: Run, now: float) -> WorkflowCancelled | Refused | None:
+            return self._kept_from(run, delivery, "admin") or rules.cancel(run, by, given.reason, now)
+
+        return await self._change(given.id, "cancelled", decide)
 
     async def _signal(self, given: Tell, delivery: Delivery) -> Reply:
         value = None if given.value is UNSET else given.value
@@ -286,7 +298,20 @@ class WorkflowActor(ServiceActor):
         except TooLarge as error:
             return Refused(code="invalid_request", message=f"the value is too large: {error}", param="value")
         what = f"signalled/{name}/{delivery.header(headers.REQUEST) or self._runtime.new_id()}"
-        return await self._change(given.id, what, lambda run, _now: rules.signal(run, given.name, name, by))
+
+        def decide(run: Run, _now: float) -> WorkflowSignalled | Refused | None:
+            return self._kept_from(run, delivery, "admin") or rules.signal(run, given.name, name, by)
+
+        return await self._change(given.id, what, decide)
+
+    def _kept_from(self, run: Run, delivery: Delivery, need: Access) -> Refused | None:
+        """Why whoever asks may not: a key with this scope may, and so may the one that began the run."""
+        key = self._runtime.door.on_bus(delivery.header(headers.KEY), "open")
+        if isinstance(key, Refused):
+            return key
+        if key is None or not lacks(key.scopes, need) or (run.key == key.id and "chat" in key.scopes):
+            return None
+        return Refused(code="not_found", message=f"there is no run {run.id!r} of this key's", param="id")
 
     async def _change(self, run_id: str, what: str, decide: Any) -> Reply:
         source = RunSource(self._runtime.log, run_id)

@@ -101,9 +101,15 @@ class CodeBook(Struct, kw_only=True):
     workflows: dict[str, Definition] = field(default_factory=dict)
     middleware: list[Middleware] = field(default_factory=list)
 
-    def lacks(self, functions: Iterable[str]) -> list[str]:
-        """Those of these that are not known here."""
-        return [name for name in functions if name not in self.functions]
+    def lacks(self, code: Iterable[str]) -> list[str]:
+        """Those of these names, of functions and of middleware, that are not known here."""
+        needs = self.needs()
+        return [name for name in code if name not in self.functions and name not in needs]
+
+    def needs(self) -> list[str]:
+        """The names of middleware that nothing here goes past."""
+        kinds = [type(one) for one in self.middleware if one.fails_closed]
+        return [f"middleware {kind.__module__}:{kind.__qualname__}" for kind in kinds]
 
 
 def name_of(function: Function) -> str:

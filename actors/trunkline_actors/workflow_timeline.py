@@ -14,6 +14,7 @@ from trunkline_events.workflow import (
     StepStarted,
     WorkflowFact,
     WorkflowResumed,
+    WorkflowStarted,
 )
 
 from trunkline_actors import workflow as rules
@@ -55,10 +56,8 @@ class Timeline:
             line.kind, line.status, line.attempts = fact.kind, "running", fact.attempt
         elif isinstance(fact, StepCompleted | StepFailed):
             self._ended(fact, event.time)
-        elif isinstance(fact, WorkflowResumed):
+        elif isinstance(fact, WorkflowStarted | WorkflowResumed) and fact.by:
             self.led.append((event.time, fact.by))
-        elif not self.led:
-            self.led.append((event.time, self.run.by))
 
     def _line(self, step: str, time: float) -> StepLine:
         return self.steps.setdefault(step, StepLine(step=step, began=time))
@@ -99,7 +98,7 @@ class Timeline:
                 "usage": msgspec.to_builtins(run.spent.usage),
                 "chats": run.spent.chats,
                 "retries": run.retries,
-                "led_by": len(self.led),
+                "led_by": len({by for _, by in self.led}),
             },
             "steps": [_shown(line) for line in self.steps.values()],
         }

@@ -145,6 +145,11 @@ def provider_endpoint(instance: str, name: str) -> str:
     return f"trunkline.provider.{encode_id(instance)}.{name}"
 
 
+def start_here(process: str) -> str:
+    """Where a run is begun that this process is to lead."""
+    return f"{WORKFLOWS}.start.{encode_id(process)}"
+
+
 def locked_endpoint(instance: str, name: str) -> str:
     """Where an endpoint is that only a process which can't read this instance's secret has: asked where nobody can.
 

@@ -11,7 +11,10 @@ import sys
 
 from trunkline_events.nkeys import public_key, seed_of
 
-USERS = ("registry", "router", "provider", "keeper", "projector", "gateway", "actor", "operator", "client")
+USERS = (
+    *("registry", "router", "provider", "keeper", "workflow", "projector", "gateway"),
+    *("actor", "operator", "client"),
+)
 """As in deploy/nats/accounts.conf: one a role, one for several roles in one process, two for people and programs."""
 
 

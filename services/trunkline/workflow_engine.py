@@ -1,7 +1,7 @@
 """Runs workflows from Python: leads its own runs, and waits for them, wherever they are led in the end."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Struct
 from trunkline_actors.workflow_code import CodeBook, Middleware
 from trunkline_events.envelope import RecordedEvent
+from trunkline_events.subjects import start_here
 from trunkline_events.workflow import WorkflowEnded
 
 from trunkline import client, errors, settings
@@ -63,8 +64,8 @@ class Engine:
         url: str | None = None,
         *,
         key: str | None = None,
-        workflows: "tuple[Workflow, ...] | list[Workflow]" = (),
-        middleware: tuple[Middleware, ...] | list[Middleware] = (),
+        workflows: "Sequence[Workflow]" = (),
+        middleware: Sequence[Middleware] = (),
     ) -> None:
         chosen = settings.load({})
         self._url = url or chosen.nats or f"nats://127.0.0.1:{chosen.nats_port}"
@@ -117,7 +118,10 @@ class Engine:
             "deadline_s": deadline_s,
         }
         told = {name: value for name, value in given.items() if value is not None}
-        return str((await self.gateway.workflows.start(**told))["id"])
+        if self._host is None:
+            raise RuntimeError("the engine is not open: use `async with Engine(…) as engine`")
+        started = await self.gateway.command(start_here(self._host.runtime.name), told)
+        return str(started["id"])
 
     async def run(
         self,

@@ -10,7 +10,7 @@ from trunkline.host import ACTORS, Host
 from trunkline_events.connection import Connection
 from trunkline_events.subjects import CATEGORIES, STREAM
 
-ROLES = ("registry", "router", "provider", "keeper", "projector", "gateway")
+ROLES = ("registry", "router", "provider", "keeper", "workflow", "projector", "gateway")
 PEOPLE = ("operator", "client")
 assert {*ROLES, *PEOPLE, "actor"} == set(USERS)
 
@@ -19,6 +19,7 @@ APPENDS = {
     "router": {"thread", "budget", "gateway"},
     "provider": {"thread", "budget", "circuit", "model", "plugin", "gateway"},
     "keeper": {"thread", "budget", "gateway"},
+    "workflow": {"workflow", "gateway"},
     "projector": set(),
     "gateway": {"gateway"},
     "operator": set(),
@@ -78,7 +79,14 @@ async def test_who_does_not_serve_what_people_write_can_not_listen_to_it(server:
 
 
 async def test_the_vault_and_what_keys_are_hashed_under_are_kept_from_who_does_not_need_them(server: Deployed) -> None:
-    roles = {"registry", "router", "provider", "keeper", "gateway"}  # each admits who asks, or comes in itself
+    roles = {
+        "registry",
+        "router",
+        "provider",
+        "keeper",
+        "workflow",
+        "gateway",
+    }  # each admits who asks, or comes in itself
     for user in (*ROLES, *PEOPLE):
         async with intruding(server, user) as intruder:
             for bucket, readers in (("SECRETS", HOLDS_SECRETS), ("KEYS", roles | {"operator"})):

@@ -1,0 +1,117 @@
+"""What one asks of runs of workflows, and tells them: begin, get, list, signal, cancel, and who may."""
+
+import asyncio
+from typing import Any
+
+import pytest
+import trunkline
+from audit import history, kinds
+from trunkline import errors
+from trunkline.client import Gateway
+from trunkline.workflows import Engine, LLMStep, WaitStep, Workflow, WorkflowFailed
+from trunkline_events.thread import RouteDecided
+
+pytest_plugins = ["gateway", "workflow_kit"]
+
+
+def echo(name: str, prompt: str) -> Any:
+    return LLMStep(name, prompt, model="echo")
+
+
+async def test_the_same_id_begins_a_run_once_and_another_run_under_it_is_refused(engine: Engine) -> None:
+    workflow = Workflow("one", [echo("draft", "{topic}")])
+    first, again = [await engine.run(workflow, {"topic": "a"}, id="r") for _ in range(2)]
+    assert (first.output, again.output, first.metrics) == ("a", "a", again.metrics)
+    with pytest.raises(errors.Conflict):
+        await engine.run(workflow, {"topic": "b"}, id="r")
+
+
+async def test_a_run_waits_for_a_signal(engine: Engine, gw: Gateway) -> None:
+    workflow = Workflow("asks", [WaitStep("approval", "approved"), echo("done", "by {approval.who}")])
+    run_id = await engine.start(workflow)
+    assert (await gw.workflows.get(id=run_id))["status"] == "running"
+    await gw.workflows.signal(id=run_id, name="approved", value={"who": "Ada"})
+    assert (await engine.result(run_id)).output == "by Ada"
+    with pytest.raises(errors.Conflict):
+        await gw.workflows.signal(id=run_id, name="approved", value={"who": "Bob"})
+
+
+async def test_a_run_that_is_cancelled_stops_and_its_chat_is_cut_and_billed_for_what_it_said(
+    engine: Engine, gw: Gateway
+) -> None:
+    run_id = await engine.start(Workflow("long", [LLMStep("step", "go", model="slow")]), thread="t")
+    async with asyncio.timeout(10):
+        while "route-decided" not in kinds(await history(gw, "t")):  # noqa: ASYNC110 - the chat is under way then
+            await asyncio.sleep(0.01)
+    await gw.workflows.cancel(id=run_id, reason="enough")
+    with pytest.raises(WorkflowFailed, match="cancelled"):
+        await engine.result(run_id)
+    async with asyncio.timeout(10):
+        while len(books := await history(gw, "t")) < 2:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    assert kinds(books) == ["route-decided", "aborted"]
+    assert (await gw.workflows.cancel(id=run_id))["changed"] is False
+
+
+async def test_runs_are_listed_with_what_they_came_to(engine: Engine, gw: Gateway) -> None:
+    for name in ("a", "b"):
+        await engine.run(Workflow(name, [echo("draft", "x")]), id=f"run-{name}")
+    waiting = await engine.start(Workflow("c", [WaitStep("w", "never")]), id="run-c")
+    listed = (await gw.workflows.list())["runs"]
+    assert [(one["id"], one["workflow"], one["status"]) for one in listed] == [
+        ("run-a", "a", "completed"),
+        ("run-b", "b", "completed"),
+        (waiting, "c", "running"),
+    ]
+    page = await gw.workflows.list(limit=1, after="run-a")
+    assert ([one["id"] for one in page["runs"]], page["after"]) == (["run-b"], "run-b")
+    assert [one["id"] for one in (await gw.workflows.list(status="running"))["runs"]] == ["run-c"]
+
+
+async def test_a_run_spends_the_money_of_the_key_that_began_it(gw: Gateway, bus_url: str) -> None:
+    key = (await gw.keys.issue(id="team-a"))["key"]
+    async with Engine(bus_url, key=key) as engine:
+        result = await engine.run(Workflow("w", [echo("draft", "hello")]), thread="t")
+        assert result.output == "hello"
+    decided = (await history(gw, "t"))[0].body
+    assert isinstance(decided, RouteDecided)
+    assert decided.key == "team-a"
+    other = (await gw.keys.issue(id="team-b"))["key"]
+    async with trunkline.connect(bus_url, other) as stranger:
+        with pytest.raises(errors.NotFound):
+            await stranger.workflows.get(id=result.id)
+        with pytest.raises(errors.NotFound):
+            await stranger.workflows.cancel(id=result.id)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "param"),
+    [
+        ({}, "workflow"),
+        ({"workflow": "nobody"}, "workflow"),
+        ({"definition": {"name": "x", "steps": [{"kind": "llm"}]}}, "steps[0]"),
+        ({"definition": {"name": "x", "steps": []}}, "steps"),
+        (
+            {
+                "definition": {
+                    "name": "x",
+                    "steps": [{"kind": "llm", "name": "s", "prompt": "{y}"}],
+                    "inputs": {"properties": {}},
+                }
+            },
+            "steps[0].prompt",
+        ),
+        ({"definition": {"name": "x", "steps": [{"kind": "wait", "name": "s", "signal": "g"}]}, "id": "a\n"}, "id"),
+    ],
+)
+async def test_what_makes_no_sense_is_refused_with_its_place(gw: Gateway, arguments: Any, param: str) -> None:
+    with pytest.raises(errors.TrunklineError) as refused:
+        await gw.workflows.start(**arguments)
+    assert param in str(refused.value.param)
+
+
+@pytest.mark.parametrize("verb", ["get", "cancel", "signal"])
+async def test_a_run_that_is_not_there_is_not_found(gw: Gateway, verb: str) -> None:
+    more = {"name": "x", "value": 1} if verb == "signal" else {}
+    with pytest.raises(errors.NotFound):
+        await getattr(gw.workflows, verb)(id="nobody", **more)
