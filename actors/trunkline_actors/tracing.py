@@ -65,6 +65,10 @@ class Tracing:
         context = Context(trace, new_span(), parent, time.time())
         return context, context.traceparent
 
+    def wants(self, trace: str, traceparent: str | None) -> bool:
+        """Whether spans of this trace are recorded, which began here or, with a traceparent, elsewhere."""
+        return self._sampler(trace, bool(int(traceparent[-2:], 16) & 1) if traceparent else None)
+
     def record(self, spans: Iterable[Span]) -> None:
         """Have these sent; they are made only if there is room for them."""
         waiting = self.waiting

@@ -1,6 +1,7 @@
 """The actor for workflows: begins runs, shows them, tells them things, cancels them; the process leads its own."""
 
 import asyncio
+import contextlib
 from contextlib import aclosing
 from typing import Any
 
@@ -9,17 +10,10 @@ import msgspec
 import nats.errors
 from msgspec import UNSET, Struct, UnsetType
 from trunkline_events import headers, subjects
-from trunkline_events.envelope import RecordedEvent
 from trunkline_events.log import Scope
-from trunkline_events.money import usd_from_nanos
 from trunkline_events.refusal import Refused
-from trunkline_events.times import format_time
 from trunkline_events.workflow import (
     WorkflowCancelled,
-    WorkflowCompleted,
-    WorkflowEnded,
-    WorkflowEvent,
-    WorkflowFailed,
     WorkflowSignalled,
     WorkflowStarted,
 )
@@ -35,18 +29,19 @@ from trunkline_actors.runtime import Runtime
 from trunkline_actors.shapes import Problem
 from trunkline_actors.shell import Command
 from trunkline_actors.workflow import Run
-from trunkline_actors.workflow_blobs import BucketBlobs, TooLarge, name_of
+from trunkline_actors.workflow_blobs import BucketBlobs, TooLarge, name_of, or_none
 from trunkline_actors.workflow_calls import BusCaller
 from trunkline_actors.workflow_checks import problems
 from trunkline_actors.workflow_code import CodeBook
 from trunkline_actors.workflow_leading import Leading
 from trunkline_actors.workflow_model import Definition
-from trunkline_actors.workflow_runner import RunSource
-from trunkline_actors.workflow_timeline import Timeline
+from trunkline_actors.workflow_source import RunSource
+from trunkline_actors.workflow_timeline import Timeline, listed
 from trunkline_actors.workflow_walk import functions_of
 
 COMMAND_S = 5.0
 MOST_LISTED = 1_000
+LONGEST_WAIT = 60.0
 
 
 class Start(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -66,6 +61,13 @@ class OfRun(Struct, frozen=True, kw_only=True):
 
     id: str
     reason: str | None = None
+
+
+class Get(Struct, frozen=True, kw_only=True):
+    """The arguments of `workflows.get`. With `wait_s` it is answered once the run is over, or after so many seconds."""
+
+    id: str
+    wait_s: float = 0.0
 
 
 class OfRuns(Struct, frozen=True, kw_only=True):
@@ -100,7 +102,7 @@ class WorkflowActor(ServiceActor):
         return [
             endpoint(self.bus, "start", f"{at}.start", Start, self.begin),
             endpoint(self.bus, "start-here", subjects.start_here(self._runtime.name), Start, self.begin),
-            endpoint(self.bus, "get", f"{at}.get", OfRun, self._get),
+            endpoint(self.bus, "get", f"{at}.get", Get, self._get),
             endpoint(self.bus, "list", f"{at}.list", OfRuns, self._list),
             endpoint(self.bus, "cancel", f"{at}.cancel", OfRun, self._cancel),
             endpoint(self.bus, "signal", f"{at}.signal", Tell, self._signal),
@@ -143,7 +145,7 @@ class WorkflowActor(ServiceActor):
         thread = given.thread or f"wf-{run_id}"
         if refused := await self._with_budget(definition, thread):
             return refused
-        return await self._begun(given, definition, run_id, thread, key)
+        return await self._begun(given, definition, run_id, thread, key, delivery.traceparent)
 
     def _definition(self, given: Start) -> Definition | Refused:
         if (given.workflow is None) == (given.definition is None):
@@ -182,7 +184,9 @@ class WorkflowActor(ServiceActor):
             return Refused(code="unavailable", message=f"its budget can't be set: {reply.headers.get(headers.ERROR)}")
         return None
 
-    async def _begun(self, given: Start, definition: Definition, run_id: str, thread: str, key: str) -> Reply:
+    async def _begun(
+        self, given: Start, definition: Definition, run_id: str, thread: str, key: str, traceparent: str | None
+    ) -> Reply:
         runtime, functions = self._runtime, [*functions_of(definition), *self.book.needs()]
         told = msgspec.to_builtins(definition)
         version = name_of(msgspec.json.encode(told, order="deterministic"))
@@ -204,6 +208,7 @@ class WorkflowActor(ServiceActor):
         except TooLarge as error:
             return Refused(code="invalid_request", message=f"the input or the definition is too large: {error}")
         source = RunSource(runtime.log, run_id)
+        source.traceparent = traceparent
         command: Command[Run] = Command(
             category="workflow",
             aggregate=run_id,
@@ -211,12 +216,13 @@ class WorkflowActor(ServiceActor):
             decide=lambda run, _now: rules.start(run, fact),
             actor=runtime.name,
             cause=run_id,
+            traceparent=traceparent,
         )
         decided = await runtime.shell.execute(source, command)
         if isinstance(decided, Refused):
             return decided
         if decided is not None and not decided.duplicate and fact.by:
-            self.leading.lead(run_id, source)
+            self.leading.lead(run_id, source, (definition, given.input))
         missing = self.book.lacks(functions) if not source.run.by else []
         return {
             "id": run_id,
@@ -228,20 +234,35 @@ class WorkflowActor(ServiceActor):
 
     # -- showing ---------------------------------------------------------------------------------------------------
 
-    async def _get(self, given: OfRun, delivery: Delivery) -> Reply:
-        timeline, last = Timeline(given.id), 0
-        async with aclosing(self._runtime.log.read(scope=Scope(("workflow",), given.id))) as events:
+    async def _get(self, given: Get, delivery: Delivery) -> Reply:
+        if not 0 <= given.wait_s <= LONGEST_WAIT:
+            message = f"wait_s must be from 0 to {LONGEST_WAIT:g} seconds; ask again after that"
+            return Refused(code="invalid_request", message=message, param="wait_s")
+        with self.leading.ending(given.id) as ended:
+            if given.id not in self.leading.runs or not given.wait_s:  # it may be over: look before waiting
+                told = await self._told(given.id, delivery)
+                if isinstance(told, Refused) or told["status"] != "running" or not given.wait_s:
+                    return told
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(given.wait_s):
+                    await ended
+        return await self._told(given.id, delivery)
+
+    async def _told(self, run_id: str, delivery: Delivery) -> Reply:
+        timeline, last = Timeline(run_id), 0
+        async with aclosing(self._runtime.log.read(scope=Scope(("workflow",), run_id))) as events:
             async for event in events:
                 timeline.add(event)
                 last = event.sequence
         if not last:
-            return Refused(code="not_found", message=f"there is no run {given.id!r}", param="id")
+            return Refused(code="not_found", message=f"there is no run {run_id!r}", param="id")
         run = timeline.run
         if refused := self._kept_from(run, delivery, "read"):
             return refused
         output = await self._blobs.get(run.id, run.output) if run.output else None
         detail = await self._blobs.get(run.id, run.detail) if run.detail else None
-        return {"seq": last, **timeline.shown(self._runtime.clock()), "output": output, "message": detail}
+        shown = timeline.shown(self._runtime.clock())
+        return {"seq": last, **shown, "output": or_none(output), "message": or_none(detail)}
 
     async def _list(self, given: OfRuns, delivery: Delivery) -> Reply:
         if not 1 <= given.limit <= MOST_LISTED:
@@ -252,7 +273,8 @@ class WorkflowActor(ServiceActor):
         after = None
         async with aclosing(log_.last_of_each("workflow", end, after=given.after)) as events:
             async for event in events:
-                one = self._listed(event)
+                run = self.leading.runs.get(event.aggregate)
+                one = listed(event, run, self.book.lacks(run.functions) if run is not None and not run.by else [])
                 if (given.workflow or one["workflow"]) != one["workflow"] or (given.status or one["status"]) != one[
                     "status"
                 ]:
@@ -262,22 +284,6 @@ class WorkflowActor(ServiceActor):
                     break
                 found.append(one)
         return {"seq": end, "runs": found, "after": after}
-
-    def _listed(self, event: RecordedEvent) -> dict[str, Any]:
-        body = event.body
-        run = self.leading.runs.get(event.aggregate)
-        totals = body if isinstance(body, WorkflowEnded) else None
-        return {
-            "id": event.aggregate,
-            "workflow": body.workflow if isinstance(body, WorkflowEvent) else "",
-            "status": _status(body),
-            "at": format_time(event.time),
-            "seq": event.sequence,
-            "by": run.by if run is not None else None,
-            "waits_for": self.book.lacks(run.functions) if run is not None and not run.by else [],
-            "cost_usd": None if totals is None else usd_from_nanos(totals.cost_nanos),
-            "duration_ms": None if totals is None else totals.duration_ms,
-        }
 
     # -- telling ---------------------------------------------------------------------------------------------------
 
@@ -327,18 +333,6 @@ class WorkflowActor(ServiceActor):
         if isinstance(decided, Refused):
             return decided
         return {"id": run_id, "seq": source.sequence, "changed": decided is not None}
-
-
-def _status(body: object) -> rules.Status:
-    match body:
-        case WorkflowCompleted():
-            return "completed"
-        case WorkflowFailed():
-            return "failed"
-        case WorkflowCancelled():
-            return "cancelled"
-        case _:
-            return "running"
 
 
 def _input_problems(definition: Definition, given: Any) -> list[Problem]:

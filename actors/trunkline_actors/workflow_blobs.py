@@ -1,6 +1,7 @@
 """What runs say and are told: definitions, inputs, outputs of steps. Outside the log, since it is text; for 30 days.
 
-An entry is written before the event that names it, and never changed: one who finds the name finds the entry.
+An entry is never changed. An output is written beside the event that names it: after a crash one may be there without
+the other, and then the step is done again, which for a chat means that its answer is asked for again.
 """
 
 import hashlib
@@ -22,6 +23,18 @@ class TooLarge(Exception):
     """A value is larger than the bus carries. Keep it elsewhere, and pass on where."""
 
 
+class Missing:
+    """What is read where nothing lies: not null, which is a value."""
+
+
+MISSING = Missing()
+
+
+def or_none(value: Any) -> Any:
+    """A value, null where there is none."""
+    return None if value is MISSING else value
+
+
 class Blobs(Protocol):
     """Where values lie, by run and name."""
 
@@ -29,8 +42,12 @@ class Blobs(Protocol):
         """Keep a JSON value. Raises TooLarge, LogUnavailable."""
         ...
 
+    def too_large(self, value: Any) -> bool:
+        """Whether a value can't be kept."""
+        ...
+
     async def get(self, run: str, name: str) -> Any:
-        """A value that was kept; None where it is there no more. Raises LogUnavailable."""
+        """A value that was kept; MISSING where it never was, or is no more. Raises LogUnavailable."""
         ...
 
 
@@ -49,9 +66,16 @@ class BucketBlobs:
         self._bucket = Bucket(connection, config, WAIT)
         self._nats = connection.nats
 
+    def too_large(self, value: Any) -> bool:
+        return len(msgspec.json.encode(value)) > self._most
+
+    @property
+    def _most(self) -> int:
+        return int(self._nats.max_payload) - 1024
+
     async def put(self, run: str, name: str, value: Any) -> None:
         data = msgspec.json.encode(value)
-        if len(data) > self._nats.max_payload - 1024:
+        if len(data) > self._most:
             raise TooLarge(f"{len(data):,} bytes are more than the bus carries ({self._nats.max_payload:,})")
         try:
             await self._bucket.put(_key(run, name), data)
@@ -63,7 +87,7 @@ class BucketBlobs:
             data = await self._bucket.get(_key(run, name))
         except TROUBLE as error:
             raise LogUnavailable(f"what a run said could not be read ({type(error).__name__})") from error
-        return None if data is None else msgspec.json.decode(data)
+        return MISSING if data is None else msgspec.json.decode(data)
 
     async def close(self) -> None:
         """Expect nothing more."""
@@ -80,9 +104,12 @@ class MemoryBlobs:
     def __init__(self) -> None:
         self._kept: dict[str, bytes] = {}
 
+    def too_large(self, value: Any) -> bool:
+        return False
+
     async def put(self, run: str, name: str, value: Any) -> None:
         self._kept[_key(run, name)] = msgspec.json.encode(value)
 
     async def get(self, run: str, name: str) -> Any:
         data = self._kept.get(_key(run, name))
-        return None if data is None else msgspec.json.decode(data)
+        return MISSING if data is None else msgspec.json.decode(data)

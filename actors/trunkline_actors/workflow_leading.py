@@ -7,6 +7,7 @@ takes no event from whoever led a run before, and what a step asks twice is answ
 import asyncio
 import contextlib
 import random
+from collections.abc import Iterator
 from typing import Any
 
 import structlog
@@ -16,7 +17,7 @@ from trunkline_events.log import LogError
 from trunkline_events.refusal import Refused
 from trunkline_events.subjects import PULSE
 from trunkline_events.tasks import end_task
-from trunkline_events.workflow import WorkflowResumed, WorkflowStarted
+from trunkline_events.workflow import WorkflowEnded, WorkflowResumed, WorkflowStarted
 from trunkline_projections.folds import WORKFLOWS
 from trunkline_projections.runner import View
 from trunkline_projections.workflows import OpenRun, Runs
@@ -28,7 +29,9 @@ from trunkline_actors.shell import Command
 from trunkline_actors.workflow import Run
 from trunkline_actors.workflow_blobs import Blobs
 from trunkline_actors.workflow_code import Caller, CodeBook
-from trunkline_actors.workflow_runner import Runner, RunSource
+from trunkline_actors.workflow_model import Definition
+from trunkline_actors.workflow_runner import Runner
+from trunkline_actors.workflow_source import RunSource
 
 log = structlog.get_logger()
 
@@ -49,6 +52,7 @@ class Leading:
         self._caller = caller
         self._led: dict[str, tuple[RunSource, Runner, asyncio.Task[None]]] = {}
         self._view: View[Runs] = View(runtime.log, WORKFLOWS, runtime.snapshots)
+        self._waiting: dict[str, list[asyncio.Future[None]]] = {}
         self._seen: dict[str, float] = {}
         self._began = 0.0
         self._subscription: Any = None
@@ -81,8 +85,21 @@ class Leading:
         """All that is under way, whoever leads it."""
         return self._view.state
 
-    def lead(self, run_id: str, source: RunSource) -> None:
-        """Lead this run, which the log says we do."""
+    @contextlib.contextmanager
+    def ending(self, run_id: str) -> Iterator[asyncio.Future[None]]:
+        """Resolved when this run is heard to have ended, from when this is entered."""
+        ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(run_id, []).append(ended)
+        try:
+            yield ended
+        finally:
+            waiting = self._waiting[run_id]
+            waiting.remove(ended)
+            if not waiting:
+                del self._waiting[run_id]
+
+    def lead(self, run_id: str, source: RunSource, known: tuple[Definition, Any] | None = None) -> None:
+        """Lead this run, which the log says we do. `known` is its definition and its input, where they are at hand."""
         if run_id in self._led:
             return
         runtime = self._runtime
@@ -94,6 +111,8 @@ class Leading:
             caller=self._caller,
             name=runtime.name,
             clock=lambda: runtime.clock(),
+            known=known,
+            tracing=runtime.tracing,
         )
         task = asyncio.create_task(runner.lead(), name=f"run {run_id}")
         self._led[run_id] = (source, runner, task)
@@ -113,6 +132,10 @@ class Leading:
         if led is not None:
             led[0].heard(event)
             led[1].wake()
+        if isinstance(event.body, WorkflowEnded):
+            for ended in self._waiting.get(event.aggregate, ()):
+                if not ended.done():
+                    ended.set_result(None)
 
     async def _pulsed(self, message: Msg) -> None:
         pulse = read_pulse(message.data)

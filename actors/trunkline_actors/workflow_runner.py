@@ -1,7 +1,8 @@
 """Leads one run: does what can be done, records what came of it, and goes on until it is over.
 
-What it knows is only what the log says, so that another process can go on at any time. A step's output is kept before
-the event that names it; a chat has an id that follows from its step, so that done twice it is paid for once.
+What it knows is only what the log says, so that another process can go on at any time. A step's output is kept beside
+the event that names it, and done again where it is lost; a chat has an id that follows from its step, so that done
+twice it is paid for once.
 """
 
 import asyncio
@@ -9,21 +10,23 @@ import contextlib
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 import structlog
-from trunkline_events.envelope import Event, RecordedEvent, Unknown
-from trunkline_events.log import Log, LogRefused, LogUnavailable, Scope
+from trunkline_events.log import LogRefused, LogUnavailable
 from trunkline_events.refusal import Refused
-from trunkline_events.workflow import WorkflowFact
 
 from trunkline_actors import workflow as rules
 from trunkline_actors.shell import Command, Decided, Shell
+from trunkline_actors.spans import Context
+from trunkline_actors.tracing import Tracing
 from trunkline_actors.workflow import Attempt, Run, Trouble
-from trunkline_actors.workflow_blobs import Blobs, TooLarge, name_of
+from trunkline_actors.workflow_blobs import MISSING, Blobs, TooLarge, name_of, or_none
 from trunkline_actors.workflow_code import Caller, CodeBook, StepError
 from trunkline_actors.workflow_model import Code, Definition, Llm, Wait
+from trunkline_actors.workflow_source import RunSource
+from trunkline_actors.workflow_spans import of_run, of_step, run_span, step_span
 from trunkline_actors.workflow_steps import Attempting, perform
 from trunkline_actors.workflow_walk import Failure, Ready, Walked, walk
 
@@ -31,46 +34,6 @@ log = structlog.get_logger()
 
 AWAY_S = 0.5
 """Seconds until what the log could not take is tried again."""
-
-
-class RunSource:
-    """A `Source` of one run: as it was read, and as it became by what was appended here or heard of."""
-
-    def __init__(self, log_: Log, run_id: str) -> None:
-        self._log = log_
-        self._id = run_id
-        self._lock = asyncio.Lock()
-        self.run = rules.NOTHING
-        self.sequence = 0
-
-    def lock(self, aggregate: str) -> asyncio.Lock | None:
-        return self._lock
-
-    async def load(self, aggregate: str, *, fresh: bool) -> tuple[Run, int | None, bool]:
-        if fresh or not self.sequence:
-            await self.read()
-            return self.run, self.sequence, False
-        return self.run, self.sequence, True
-
-    async def read(self) -> None:
-        """Read what is new in the log."""
-        async for event in self._log.read(self.sequence, scope=Scope(("workflow",), self._id)):
-            self.heard(event)
-
-    def heard(self, event: RecordedEvent) -> None:
-        """An event of this run, from wherever: those that are known already change nothing."""
-        if event.sequence <= self.sequence:
-            return
-        self.sequence = event.sequence
-        if isinstance(event.body, Unknown):
-            log.warning("workflow.event_skipped", sequence=event.sequence, type=event.type)
-            return
-        self.run = rules.evolve(self.run, cast("WorkflowFact", event.body), self._id, event.time)
-
-    def learn(self, aggregate: str, event: Event, sequence: int) -> None:
-        if sequence > self.sequence:
-            self.sequence = sequence
-            self.run = rules.evolve(self.run, cast("WorkflowFact", event), self._id, time.time())
 
 
 class Left(Exception):
@@ -90,6 +53,8 @@ class Runner:
         caller: Caller,
         name: str,
         clock: Callable[[], float] = time.time,
+        known: tuple[Definition, Any] | None = None,
+        tracing: Tracing | None = None,
     ) -> None:
         self._source = source
         self._shell = shell
@@ -103,13 +68,21 @@ class Runner:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._asking: dict[str, Attempting] = {}
         self._changed = asyncio.Event()
-        self._definition: Definition | None = None
-        self._given: Any = None
+        self._definition: Definition | None = known[0] if known else None
+        self._given: Any = known[1] if known else None
+        self._tracing = tracing
 
     @property
     def run(self) -> Run:
         """The run as it is known here."""
         return self._source.run
+
+    @property
+    def _context(self) -> Context:
+        return of_run(self.run.id, self.run.began, self._source.traceparent)
+
+    def _traced(self) -> bool:
+        return self._tracing is not None and self._tracing.wants(self._context.trace, self._source.traceparent)
 
     def wake(self) -> None:
         """Something was heard of the run."""
@@ -128,6 +101,8 @@ class Runner:
             pass
         finally:
             await self._stop_all(abort=self.run.status != "running")
+            if self.run.status != "running" and self._traced() and self._tracing is not None:
+                self._tracing.record(run_span(self._context, self.run, time.time()))
 
     async def _over(self) -> bool:
         return self.run.status != "running" or self.run.by != self._name
@@ -178,22 +153,25 @@ class Runner:
         run = self.run
         if self._definition is None:
             told = await self._blobs.get(run.id, run.definition)
-            if told is None:
+            if told is MISSING:
                 await self._end("", "lost", "")
                 raise Left
             self._definition = msgspec.convert(told, Definition)
-            self._given = await self._blobs.get(run.id, run.input)
+            self._given = or_none(await self._blobs.get(run.id, run.input))
         outcomes: dict[str, Any] = {}
         for path, done in run.done.items():
             if done.code:
                 outcomes[path] = Failure(done.code, done.detail)
                 continue
             if path not in self._values:
-                self._values[path] = None if done.skipped else await self._blobs.get(run.id, done.output)
+                value = None if done.skipped else await self._blobs.get(run.id, done.output)
+                if value is MISSING:  # whoever did it was gone before it was kept
+                    continue
+                self._values[path] = value
             outcomes[path] = self._values[path]
         for name, value in run.signals.items():
             if name not in self._signals:
-                self._signals[name] = await self._blobs.get(run.id, value)
+                self._signals[name] = or_none(await self._blobs.get(run.id, value))
         return walk(self._definition, self._given, outcomes, self._signals)
 
     # -- one step --------------------------------------------------------------------------------------------------
@@ -210,6 +188,10 @@ class Runner:
             attempt=attempt,
             request=f"wf-{name_of(self.run.id, ready.path)}-{attempt}",
         )
+        span = of_step(self._context, ready.path, attempt, time.time())
+        traced = self._traced()
+        if traced or self._source.traceparent:
+            attempting.traceparent = span.traceparent if traced else self._source.traceparent
         self._asking[ready.path] = attempting
         beginning = asyncio.create_task(self._record(f"{ready.path}/{attempt}/started", self._begins(ready)))
         output, trouble = None, None
@@ -228,6 +210,9 @@ class Runner:
             spent=attempting.spent,
         )
         await self._ended(ready, over, output, trouble)
+        if traced and self._tracing is not None:
+            kind, code = str(ready.step.__struct_config__.tag), trouble.code if trouble else ""
+            self._tracing.record(step_span(span, self.run, kind, over, code, time.time()))
 
     def _begins(self, ready: Ready) -> Callable[[Run, float], Any]:
         kind = ready.step.__struct_config__.tag
@@ -254,25 +239,29 @@ class Runner:
         return Trouble(code=error.code, detail=detail, pause=pause, fatal=ready.step.critical)
 
     async def _ended(self, ready: Ready, over: Attempt, output: Any, trouble: Trouble | None) -> None:
-        name = ""
-        if trouble is None and not ready.skipped:
-            name = name_of(ready.path, over.attempt)
-            try:
-                await self._persist(name, output)
-            except TooLarge as error:
-                trouble = Trouble(code="output_too_large", detail="", fatal=ready.step.critical)
-                log.warning("workflow.output_too_large", run=self.run.id, step=ready.path, error=str(error))
+        if trouble is None and self._blobs.too_large(output):
+            trouble = Trouble(code="output_too_large", fatal=ready.step.critical)
         if trouble is None:
-            self._values[ready.path] = output
-            await self._recorded(
-                f"{ready.path}/completed",
-                lambda run, _now: rules.complete(run, self._name, over, name, skipped=ready.skipped),
-            )
+            await self._completed(ready, over, output)
             return
         failed = trouble
         await self._recorded(
             f"{ready.path}/{over.attempt}/failed", lambda run, now: rules.fail(run, self._name, over, failed, now)
         )
+
+    async def _completed(self, ready: Ready, over: Attempt, output: Any) -> None:
+        """Keep the output and say so, both at once; where it had been said before, and was lost, under its old name."""
+        before = self.run.done.get(ready.path)
+        name = before.output if before is not None else "" if ready.skipped else name_of(ready.path, over.attempt)
+        saying = self._recorded(
+            f"{ready.path}/completed",
+            lambda run, _now: rules.complete(run, self._name, over, name, skipped=ready.skipped),
+        )
+        if ready.skipped:
+            await saying
+        else:
+            await asyncio.gather(self._persist(name, output), saying)
+        self._values[ready.path] = output
 
     async def _persist(self, name: str, value: Any) -> None:
         while True:

@@ -12,10 +12,16 @@ from trunkline_events.workflow import (
     StepEnded,
     StepFailed,
     StepStarted,
+    WorkflowCancelled,
+    WorkflowCompleted,
+    WorkflowEnded,
+    WorkflowEvent,
     WorkflowFact,
+    WorkflowFailed,
     WorkflowResumed,
     WorkflowStarted,
 )
+from trunkline_projections.workflows import OpenRun
 
 from trunkline_actors import workflow as rules
 from trunkline_actors.workflow import Run, Spent, spent_by
@@ -118,3 +124,32 @@ def _shown(line: StepLine) -> dict[str, Any]:
         "chats": line.spent.chats,
         "code": line.code or None,
     }
+
+
+def listed(event: RecordedEvent, run: OpenRun | None, waits_for: list[str]) -> dict[str, Any]:
+    """A run as lists show it, by its last event; `run` where it is under way, `waits_for` the code that nobody has."""
+    body = event.body
+    totals = body if isinstance(body, WorkflowEnded) else None
+    return {
+        "id": event.aggregate,
+        "workflow": body.workflow if isinstance(body, WorkflowEvent) else "",
+        "status": _status(body),
+        "at": format_time(event.time),
+        "seq": event.sequence,
+        "by": run.by or None if run is not None else None,
+        "waits_for": waits_for,
+        "cost_usd": None if totals is None else usd_from_nanos(totals.cost_nanos),
+        "duration_ms": None if totals is None else totals.duration_ms,
+    }
+
+
+def _status(body: object) -> rules.Status:
+    match body:
+        case WorkflowCompleted():
+            return "completed"
+        case WorkflowFailed():
+            return "failed"
+        case WorkflowCancelled():
+            return "cancelled"
+        case _:
+            return "running"

@@ -53,7 +53,7 @@ class Commands:
             raise AttributeError(verb)
 
         async def command(**arguments: Any) -> dict[str, Any]:
-            waits = arguments.get("drain_s")
+            waits = arguments.get("drain_s") or arguments.get("wait_s")
             longer = waits if isinstance(waits, int | float) and 0 < waits <= LONGEST_DRAINING else 0
             timeout = COMMAND_TIMEOUT + longer
             return await self._gateway.command(f"{self._prefix}.{verb}", arguments, timeout)

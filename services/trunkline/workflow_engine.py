@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from trunkline.host import Host
     from trunkline.workflows import Workflow
 
+WAIT_S = 25.0
+"""Seconds that one question waits for the end of a run; then it is asked again."""
+
 OnEvent = Callable[[RecordedEvent], None]
 
 
@@ -163,11 +166,13 @@ class Engine:
 
 async def finished(gateway: Gateway, run_id: str, on_event: OnEvent | None = None) -> dict[str, Any]:
     """What `workflows.get` says of a run once it is over; `on_event` hears all of its events from its beginning."""
-    async with aclosing(events_of_run(gateway, run_id)) as events:
-        async for event in events:
-            if on_event is not None:
+    if on_event is not None:
+        async with aclosing(events_of_run(gateway, run_id)) as events:
+            async for event in events:
                 on_event(event)
-    return await gateway.workflows.get(id=run_id)
+    while (told := await gateway.workflows.get(id=run_id, wait_s=WAIT_S))["status"] == "running":
+        pass
+    return told
 
 
 async def events_of_run(gateway: Gateway, run_id: str) -> AsyncGenerator[RecordedEvent, None]:

@@ -20,6 +20,7 @@ from trunkline.benchmark import (
     readmodels,
     recording,
     routing,
+    workflows,
 )
 from trunkline.benchmark.table import Bench
 
@@ -38,6 +39,7 @@ PARTS: dict[str, Callable[[Bench, int], Awaitable[None]]] = {
     "readmodels": readmodels.run,
     "routing": lambda bench, _events: routing.run(bench),
     "telemetry": lambda bench, _events: recording.run(bench),
+    "workflows": lambda bench, _events: workflows.run(bench),
 }
 
 APART = frozenset({"peers"})

@@ -220,6 +220,7 @@ def _add_bench(verbs: Verbs) -> None:
             "readmodels",
             "routing",
             "telemetry",
+            "workflows",
         ],
         help="this part; may be repeated (default: all but peers, the other gateways of this machine)",
     )

@@ -17,7 +17,7 @@ FIELDS = frozenset(
         "request", "thread", "model", "provider", "trace", "attempt", "process", "role", "roles", "actor", "endpoint",
         "sequence", "position", "fold", "type", "kind", "subject", "size", "dropped", "restarts",
         "pid", "port", "url", "store", "durability", "seconds", "signal", "in_flight", "pause", "error", "code",
-        "reason", "budget", "holder", "exit_code", "deaths", "worker", "version", "where",
+        "reason", "budget", "run", "step", "before", "holder", "exit_code", "deaths", "worker", "version", "where",
     }
 )  # fmt: skip
 
