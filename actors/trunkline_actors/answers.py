@@ -245,9 +245,7 @@ class Answering:
             self._remember(silence)
             fields = {headers.SEQ: str(self._seq), headers.SILENT: "true"}
             with contextlib.suppress(nats.errors.Error):
-                self._bus.nats.publish_together(
-                    [(inbox, self._probe(inbox), fields, silence) for inbox in self._listeners]
-                )
+                self._bus.publish_together([(inbox, self._probe(inbox), fields, silence) for inbox in self._listeners])
         self._reconnects = reconnects
 
     def _silence(self) -> bytes:

@@ -1,7 +1,7 @@
 """What actors say to the bus: answers, errors, and the promise never to write where a caller must not make us write."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 import nats.errors
@@ -9,6 +9,7 @@ import structlog
 from msgspec import Struct
 from trunkline_events import headers
 from trunkline_events.connection import Connection, Replies
+from trunkline_events.quick import Message, Reply
 from trunkline_events.refusal import Refused
 from trunkline_events.subjects import INBOX, is_inbox
 
@@ -53,6 +54,8 @@ class Bus:
         self.dropped = 0
         self.totals = Totals()
         """What this process has counted."""
+        self.local: dict[str, tuple[object, Callable[[Delivery], None]]] = {}
+        """Endpoints of this process by their subject, each with the actor whose it is."""
         self.door: Door | None = None
         """Who may ask for what here; without one, everybody."""
         self._prefixes = inbox_prefixes
@@ -68,13 +71,38 @@ class Bus:
     async def publish(
         self, subject: str, data: bytes = b"", fields: dict[str, str] | None = None, reply: str = ""
     ) -> None:
-        """Send a message; while the connection is down it waits in nats-py's buffer. Never raises."""
+        """Send a message; while the connection is down it waits in nats-py's buffer. Never raises.
+
+        What is for an inbox of this very process goes there at once.
+        """
+        if self.replies.owns(subject):
+            self.replies.hand_over(subject, Reply(data, fields))
+            return
         try:
             await self.nats.publish(subject, data, reply=reply, headers=fields)
         except nats.errors.MaxPayloadError:
             log.error("bus.message_too_large", subject=subject, size=len(data))  # noqa: TRY400 - no trace is needed
         except (nats.errors.Error, ValueError) as error:
             log.warning("bus.not_published", subject=subject, error=type(error).__name__)
+
+    async def send(self, subject: str, data: bytes, fields: dict[str, str], reply: str) -> None:
+        """Send a message to an endpoint: to that of this process, where it has one, before those of others."""
+        local = self.local.get(subject)
+        if local is not None:
+            local[1](Delivery(subject, reply, fields, data))
+            return
+        await self.publish(subject, data, fields, reply)
+
+    def publish_together(self, messages: Iterable[Message]) -> None:
+        """Send messages at once, without waiting. Raises ConnectionClosedError, OutboundBufferLimitError."""
+        others = []
+        for subject, reply, fields, data in messages:
+            if self.replies.owns(subject):
+                self.replies.hand_over(subject, Reply(data, fields))
+            else:
+                others.append((subject, reply, fields, data))
+        if others:
+            self.nats.publish_together(others)
 
     async def refuse(
         self, reply: str, refused: Refused, op: str, request_id: str | None, extra: dict[str, str] | None = None

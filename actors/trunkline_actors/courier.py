@@ -76,7 +76,7 @@ class Courier:
         try:
             packed = pack(self._dispatch(run, request, decided), decided.body)
             for subject in self._subjects(event):
-                await self._bus.publish(subject, packed, {headers.REPLY: run.listeners[0]}, reply)
+                await self._bus.send(subject, packed, {headers.REPLY: run.listeners[0]}, reply)
                 # From here on it is the provider's: if its process dies, our knowing of it must not hide that.
                 self._runtime.held.discard(event.attempt_id)
                 self._runtime.waiting[event.attempt_id] = reply

@@ -7,7 +7,7 @@ Wire format: https://github.com/nats-io/nats-architecture-and-design, ADR-32.
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -119,12 +119,7 @@ class ServiceActor(AsyncioActor):
     # -- messages --------------------------------------------------------------------------------------------------
 
     async def _subscribe(self, endpoint: Endpoint) -> Any:
-        # Called as the message is read off the wire: this only puts it in the mailbox.
-        def receive(subject: bytes, reply: bytes, data: bytes, head: bytes | None) -> None:
-            inbox = reply.decode()
-            if not self.bus.may_reply(inbox):
-                return
-            delivery = Delivery(subject.decode(), inbox, headers.parse(head) if head else {}, data)
+        def take(delivery: Delivery) -> None:
             try:
                 self.actor_ref.tell((endpoint, delivery))
             except MailboxFull:
@@ -132,7 +127,23 @@ class ServiceActor(AsyncioActor):
             except pykka.ActorDeadError:  # and its successor is not listening yet
                 self.spawn(self._decline(endpoint, delivery, STOPPING))
 
-        return await self.bus.nats.subscribe_raw(endpoint.subject, receive, endpoint.queue)
+        # Called as the message is read off the wire: this only puts it in the mailbox.
+        def receive(subject: bytes, reply: bytes, data: bytes, head: bytes | None) -> None:
+            inbox = reply.decode()
+            if self.bus.may_reply(inbox):
+                take(Delivery(subject.decode(), inbox, headers.parse(head) if head else {}, data))
+
+        subscription = await self.bus.nats.subscribe_raw(endpoint.subject, receive, endpoint.queue)
+        if endpoint.queue:
+            self.bus.local[endpoint.subject] = (self, take)
+        return subscription
+
+    def _not_here(self, subscriptions: Iterable[Any]) -> None:
+        """Others of this process find these endpoints here no more."""
+        for subscription in subscriptions:
+            known = self.bus.local.get(subscription.subject)
+            if known is not None and known[0] is self:
+                del self.bus.local[subscription.subject]
 
     def on_receive(self, message: tuple[Endpoint, Delivery]) -> Coroutine[Any, Any, None]:
         endpoint, delivery = message
@@ -191,6 +202,7 @@ class ServiceActor(AsyncioActor):
         await self._drain(subscriptions)
 
     async def _drain(self, subscriptions: list[Any]) -> None:
+        self._not_here(subscriptions)
         if self.bus.nats.is_connected:
             with contextlib.suppress(TimeoutError):  # the server may go away meanwhile
                 async with asyncio.timeout(DRAIN_WAIT):
@@ -205,6 +217,7 @@ class ServiceActor(AsyncioActor):
         await self._unsubscribe([*self._subscriptions.values(), *self._control])
 
     async def _unsubscribe(self, subscriptions: list[Any]) -> None:
+        self._not_here(filter(None, subscriptions))
         for subscription in filter(None, subscriptions):
             with contextlib.suppress(nats.errors.Error):
                 await subscription.unsubscribe()

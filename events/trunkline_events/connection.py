@@ -192,6 +192,17 @@ class Replies:
         if handle is not None:
             handle(reply)
 
+    def owns(self, subject: str) -> bool:
+        """Whether this subject is one of ours, that nobody else listens to."""
+        return subject.startswith(self._prefix)
+
+    def hand_over(self, subject: str, reply: Reply) -> None:
+        """Take a message that this process sends to itself: it arrives as if the server had brought it, and at once."""
+        try:
+            self._arrived(subject, reply)
+        except Exception as error:
+            log.exception("replies.handler_failed", error=type(error).__name__)
+
     def expect(self, handle: Callable[[Reply], None]) -> str:
         """A fresh reply subject; each message on it goes to `handle` until `forget`. Late ones are dropped."""
         token = str(next(self._tokens))

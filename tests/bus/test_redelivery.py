@@ -11,10 +11,17 @@ from messages import calling, chat_body
 from nats.aio.client import Client, Msg
 from trunkline.client import Gateway
 from trunkline.host import Host
+from trunkline_actors.bus import Bus
 from trunkline_events import headers, subjects
 from upstream import Reply, Upstream
 
 pytest_plugins = ["gateway"]
+
+
+@pytest.fixture(autouse=True)
+def by_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Attempts go by the server, as between processes."""
+    monkeypatch.setattr(Bus, "send", Bus.publish)
 
 
 @pytest.fixture
