@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 WAIT_S = 25.0
 """Seconds that one question waits for the end of a run; then it is asked again."""
 
+_WHY = {"cancelled": "somebody cancelled it", "timeout": "its time was over"}
+"""What is said of a run that failed with no step."""
+
 OnEvent = Callable[[RecordedEvent], None]
 
 
@@ -42,7 +45,7 @@ class WorkflowFailed(errors.TrunklineError):
     def __init__(self, told: Mapping[str, Any]) -> None:
         step, code = told.get("failed_step"), told.get("code") or "failed"
         place = f" at {step!r}" if step else ""
-        message = told.get("message") or "see `trunkline workflows show`"
+        message = told.get("message") or _WHY.get(code, "what it said is kept no more")
         super().__init__(
             f"run {told['id']} of {told['workflow']!r} {told['status']}{place} ({code}): {message}",
             code=code,
@@ -72,6 +75,7 @@ class Engine:
     ) -> None:
         chosen = settings.load({})
         self._url = url or chosen.nats or f"nats://127.0.0.1:{chosen.nats_port}"
+        self._chosen = chosen
         self._key = key
         self.book = CodeBook(middleware=list(middleware))
         for workflow in workflows:
@@ -81,9 +85,16 @@ class Engine:
         self._connecting: Any = None
 
     async def __aenter__(self) -> "Engine":
+        from trunkline.development import asks_for_keys
         from trunkline.host import Host
 
-        self._host = await Host.start(self._url, ("workflow",), code=self.book)
+        self._host = await Host.start(
+            self._url,
+            ("workflow",),
+            replicas=self._chosen.replicas,
+            require_keys=asks_for_keys(self._chosen.require_keys, self._url),
+            code=self.book,
+        )
         self._connecting = client.connect(self._url, self._key)
         self._gateway = await self._connecting.__aenter__()
         return self
