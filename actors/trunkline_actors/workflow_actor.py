@@ -144,6 +144,10 @@ class WorkflowActor(ServiceActor):
         if problem := subjects.id_problem(run_id):
             return Refused(code="invalid_request", message=f"id: {problem}", param="id")
         key = self._runtime.door.who(delivery.header(headers.KEY))
+        if definition.budget_usd is not None and given.thread is not None:
+            # A thread that others use has its own budget, which is not for whoever begins a run to change.
+            message = "a workflow with a budget has a thread of its own; begin it without one"
+            return Refused(code="invalid_request", message=message, param="thread")
         thread = given.thread or f"wf-{run_id}"
         if refused := await self._with_budget(definition, thread):
             return refused

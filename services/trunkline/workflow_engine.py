@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ from trunkline_events.envelope import RecordedEvent
 from trunkline_events.subjects import start_here
 from trunkline_events.workflow import WorkflowEnded
 
-from trunkline import client, errors, settings
+from trunkline import client, errors, settings, telemetry
 from trunkline.client import Gateway
 
 if TYPE_CHECKING:
@@ -76,35 +76,36 @@ class Engine:
         chosen = settings.load({})
         self._url = url or chosen.nats or f"nats://127.0.0.1:{chosen.nats_port}"
         self._chosen = chosen
-        self._key = key
+        self._key = key or settings.client_key()
         self.book = CodeBook(middleware=list(middleware))
         for workflow in workflows:
             workflow.register(self.book)
         self._host: Host | None = None
         self._gateway: Gateway | None = None
-        self._connecting: Any = None
+        self._open = AsyncExitStack()
 
     async def __aenter__(self) -> "Engine":
         from trunkline.development import asks_for_keys
         from trunkline.host import Host
 
-        self._host = await Host.start(
-            self._url,
-            ("workflow",),
-            replicas=self._chosen.replicas,
-            require_keys=asks_for_keys(self._chosen.require_keys, self._url),
-            code=self.book,
-        )
-        self._connecting = client.connect(self._url, self._key)
-        self._gateway = await self._connecting.__aenter__()
+        async with AsyncExitStack() as opening:
+            opening.enter_context(telemetry.as_guest())
+            self._host = await Host.start(
+                self._url,
+                ("workflow",),
+                replicas=self._chosen.replicas,
+                require_keys=asks_for_keys(self._chosen.require_keys, self._url),
+                code=self.book,
+            )
+            opening.push_async_callback(self._host.stop)
+            self._gateway = await opening.enter_async_context(client.connect(self._url, self._key))
+            self._open = opening.pop_all()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._connecting.__aexit__(kind, error, trace)
-        if self._host is not None:
-            await self._host.stop()
+        await self._open.aclose()
 
     @property
     def gateway(self) -> Gateway:

@@ -200,7 +200,8 @@ async def test_what_makes_no_sense_is_refused_with_what_to_do(
 
 
 BAD = {
-    "senseless.py": 'from trunkline.workflows import *\nw = Workflow("w", [LLMStep("a", "{b}"), LLMStep("b", "{")])\n',
+    "senseless.py": "from trunkline.workflows import *\n"
+    'w = Workflow("w", [LLMStep("a", "{b}"), LLMStep("b", "x")], input={"properties": {}})\n',
     "ends.py": "import sys\nsys.exit(0)\n",
     "raises.py": "x = 1\ny = x / 0\n",
     "syntax.py": "def f(:\n",
