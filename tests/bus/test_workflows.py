@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+import threading
 import types
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -291,3 +292,33 @@ def test_a_function_of_a_program_goes_by_the_name_that_others_import_it_by(monke
     assert name_of(program.shorten) == "tweet:shorten"
     program.__spec__ = ModuleSpec("flows.tweet", None)
     assert name_of(program.shorten) == "flows.tweet:shorten"
+
+
+def leaves() -> None:
+    sys.exit(3)
+
+
+async def test_a_function_that_ends_the_process_ends_its_step_only(engine: Engine) -> None:
+    with pytest.raises(WorkflowFailed, match="leaves raised SystemExit: 3"):
+        await engine.run(Workflow("w", [TransformStep("s", leaves, retry=Retry(attempts=1))]))
+
+
+RELEASED = threading.Event()
+
+
+def blocks() -> str:
+    RELEASED.wait(60)
+    return "late"
+
+
+async def test_functions_that_never_return_keep_none_from_being_called(engine: Engine) -> None:
+    hung = TransformStep("step", blocks, timeout_s=0.05, retry=Retry(attempts=1), critical=False)
+    many = MapStep("many", "list", [hung], at_once=100)
+    try:
+        result = await engine.run(Workflow("w", [many, TransformStep("after", shout, {"draft": "word"})]), GIVEN)
+        assert (result.output, result.metrics["duration_ms"] < 5_000) == ("ON", True)
+    finally:
+        RELEASED.set()
+
+
+GIVEN = {"list": list(range(70)), "word": "on"}

@@ -23,7 +23,7 @@ from trunkline.workflow_imports import Imported, add, pick
 from trunkline.workflows import Workflow
 
 TICK_S = 0.1
-TAKEN_S = 2.0
+TAKEN_S = 1.0
 """Seconds within which somebody else leads a run that nobody leads, if anybody will."""
 
 
