@@ -179,69 +179,41 @@ async def test_a_run_is_cancelled_once_and_told_the_same_once(folder: Path, trun
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "said"),
+    ("arguments", "said"),
     [
-        (("show", "nobody"), 3, "there is no run 'nobody'"),
-        (("signal", "nobody", "x", "--value", "yes"), 2, "--value is no JSON"),
-        (("run", "flows.py"), 2, "say which, like flows.py:NAME"),
-        (("run", "flows.py:none"), 2, "it has asks, dear, failing, late, tweet, typed"),
-        (("run", "flows.py:late", "--input", "{x}"), 2, "--input is no JSON"),
-        (("run", "flows.py:late", "--input", "@none"), 2, "none can't be read"),
-        (("run", "flows.py:late", "--deadline", "0s"), 2, "deadline_s: must be more than 0 seconds"),
-        (("run", "flows.py:late", "--deadline", "soon"), 2, "write it like 30s"),
+        (("signal", "r", "x", "--value", "yes"), "--value is no JSON"),
+        (("run", "flows.py"), "say which, like flows.py:NAME"),
+        (("run", "flows.py:none"), "it has asks, dear, failing, late, tweet, typed"),
+        (("run", "flows.py:late", "--input", "{x}"), "--input is no JSON"),
+        (("run", "flows.py:late", "--input", "@none"), "none can't be read"),
+        (("run", "flows.py:late", "--deadline", "soon"), "write it like 30s"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
 async def test_what_makes_no_sense_is_refused_with_what_to_do(
-    folder: Path, trunkline: Trunkline, arguments: tuple[str, ...], code: int, said: str
+    folder: Path, alone: Trunkline, arguments: tuple[str, ...], said: str
 ) -> None:
-    done = await trunkline("workflows", *arguments)
-    assert (done.code, done.out, said in done.err) == (code, "", True), done
-
-
-BAD = {
-    "senseless.py": "from trunkline.workflows import *\n"
-    'w = Workflow("w", [LLMStep("a", "{b}"), LLMStep("b", "x")], input={"properties": {}})\n',
-    "ends.py": "import sys\nsys.exit(0)\n",
-    "raises.py": "x = 1\ny = x / 0\n",
-    "syntax.py": "def f(:\n",
-    "needs.py": "import nowhere_to_be_found\n",
-    "empty.py": "x = 1\n",
-    "around.py": "from trunkline.workflows import Middleware\nMIDDLEWARE = [Middleware]\n",
-    "json.py": "x = 1\n",
-    "twice.py": 'from trunkline.workflows import *\na = Workflow("w", [WaitStep("a", "a")])\n'
-    'b = Workflow("w", [WaitStep("b", "b")])\n',
-}
-
-
-@pytest.mark.parametrize(
-    ("source", "said"),
-    [
-        (
-            "senseless.py",
-            "senseless.py: a workflow makes no sense (line 2); mend these places:\n  steps[0].prompt: 'b' is",
-        ),
-        ("ends", "ends ends the process (line 2 of ends.py) when it is imported; keep what runs below `if __name__"),
-        ("raises.py", "raises.py can't be imported: ZeroDivisionError: division by zero (line 2); mend that first"),
-        ("syntax", "SyntaxError"),
-        ("needs", "No module named 'nowhere_to_be_found' (line 1 of needs.py)"),
-        ("empty.py", "empty.py has no workflow at its top; make one there"),
-        ("around.py", "MIDDLEWARE must be a list of objects"),
-        ("json.py", "there is a module 'json' already, which it would hide; rename the file"),
-        ("twice", "twice has another workflow 'w'; rename one of the two"),
-        ("nowhere", "there is no module 'nowhere' in "),
-        ("nowhere.py", "there is no file nowhere.py"),
-        ("no where", "is no name of a module; write it like flows.tweet"),
-    ],
-)
-async def test_a_module_that_can_not_be_used_is_refused_before_anything_starts(
-    tmp_path: Path, alone: Trunkline, source: str, said: str
-) -> None:
-    for name, text in BAD.items():
-        (tmp_path / name).write_text(text)
-    done = await alone("run", "workflow", "--import", source, "--nats", "nats://127.0.0.1:9")
+    done = await alone("workflows", *arguments)
     assert (done.code, done.out, said in done.err) == (2, "", True), done
-    assert "Traceback" not in done.err
+
+
+async def test_what_the_gateway_refuses_has_its_exit_code(folder: Path, trunkline: Trunkline) -> None:
+    for arguments, code, said in (
+        (("show", "nobody"), 3, "there is no run 'nobody'"),
+        (("cancel", "nobody"), 3, "trunkline workflows list"),
+        (("run", "flows.py:late", "--deadline", "0s"), 2, "deadline_s: must be more than 0 seconds"),
+    ):
+        done = await trunkline("workflows", *arguments)
+        assert (done.code, done.out, said in done.err) == (code, "", True), done
+
+
+async def test_a_module_that_can_not_be_used_is_refused_before_anything_starts(
+    tmp_path: Path, alone: Trunkline
+) -> None:
+    (tmp_path / "ends.py").write_text("import sys\nprint('bye')\nsys.exit(0)\n")
+    done = await alone("run", "workflow", "--import", "ends", "--nats", "nats://127.0.0.1:9")
+    assert (done.code, done.out) == (2, ""), done
+    assert "bye\ntrunkline: ends ends the process (line 3 of ends.py) when it is imported; keep what runs" in done.err
 
 
 async def test_import_is_for_the_role_workflow_and_may_be_a_setting(tmp_path: Path, alone: Trunkline) -> None:
