@@ -4,6 +4,7 @@ import io
 import os
 import sys
 import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TextIO
@@ -32,12 +33,14 @@ LONGEST_NAME = 40
 
 
 class Lines(io.TextIOBase):
-    """A line an event, for what is no terminal. As a stream it takes what code of steps prints, and lets it through."""
+    """A line an event, for what is no terminal. As a stream it takes what code of steps prints, and shows that too."""
 
     def __init__(self, definition: Definition, stream: TextIO | None = None) -> None:
         self.stream = stream or sys.stderr
         self._waits = [leaf.signal for leaf in leaves(definition.steps) if isinstance(leaf, Wait)]
         self._told = ""
+        self._printed: deque[str] = deque()
+        self._unfinished = ""
         self._changed = time.monotonic()
         self.timeline = Timeline("")
 
@@ -54,11 +57,13 @@ class Lines(io.TextIOBase):
 
     def changed(self, event: RecordedEvent) -> None:
         """Show what an event has changed."""
+        self._show_printed()
         if told := self._line(event):
             say(plain(told, self.stream))
 
     def tick(self) -> None:
         """Time has passed."""
+        self._show_printed()
         waits = self.waits_for()
         if waits != self._told:
             self._told = waits
@@ -67,10 +72,25 @@ class Lines(io.TextIOBase):
 
     def end(self) -> None:
         """Leave what is shown as it is."""
+        self._show_printed(whole=False)
 
     def write(self, text: str) -> int:
-        self.stream.write(text)
+        self._printed.append(text)  # from whichever thread; shown by ours, between lines
         return len(text)
+
+    def printed(self, *, whole: bool = True) -> str:
+        """What code of steps has printed since, `whole` lines of it only; nothing, or something with a line end."""
+        text = self._unfinished
+        while self._printed:
+            text += self._printed.popleft()
+        lines, end, self._unfinished = text.rpartition("\n")
+        if not whole and self._unfinished:
+            lines, end, self._unfinished = text, "\n", ""
+        return plain(lines + end, self.stream)
+
+    def _show_printed(self, *, whole: bool = True) -> None:
+        self.stream.write(self.printed(whole=whole))
+        self.stream.flush()
 
     def waits_for(self) -> str:
         """What a run waits for in which nothing is done."""
@@ -113,7 +133,6 @@ class Steps(Lines):
         super().__init__(definition, stream)
         self._clock = clock
         self._drawn = self._ended = self._turn = 0
-        self._printed: list[str] = []
 
     def changed(self, event: RecordedEvent) -> None:
         pass  # drawn at the next tick: several events may come at once
@@ -123,21 +142,15 @@ class Steps(Lines):
         self._draw()
 
     def end(self) -> None:
-        self._draw()
+        self._draw(whole=False)
         self._drawn = 0
 
-    def write(self, text: str) -> int:
-        self._printed.append(text)  # from whichever thread; shown above the steps at the next tick
-        return len(text)
-
-    def _draw(self) -> None:
+    def _draw(self, *, whole: bool = True) -> None:
         columns, lines = _size(self.stream)
-        above, self._printed = "".join(self._printed), []
         steps = list(self.timeline.steps.values())
         width = min(LONGEST_NAME, max((len(line.step) for line in steps), default=0))
         out = [f"\x1b[{self._drawn}A\r" if self._drawn else "\r", "\x1b[J"]
-        if above:
-            out.append(plain(above, self.stream) + ("" if above.endswith("\n") else "\n"))
+        out.append(self.printed(whole=whole))  # above the steps
         while self._ended < len(steps) and steps[self._ended].ended is not None and not _again(steps[self._ended]):
             out.append(self._step(steps[self._ended], width, columns) + "\n")
             self._ended += 1
