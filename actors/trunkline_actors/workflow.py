@@ -88,7 +88,7 @@ NOTHING = Run()
 """Before a run was begun."""
 
 GONE = Refused(code="conflict", message="another process leads this run now", retryable=False)
-OVER = Refused(code="conflict", message="this run has ended", retryable=False)
+OVER = Refused(code="conflict", message="this run has ended; see `trunkline workflows show`", retryable=False)
 
 
 def evolve(run: Run, fact: WorkflowFact, run_id: str, time: float) -> Run:

@@ -5,7 +5,6 @@ import contextlib
 from contextlib import aclosing
 from typing import Any
 
-import jsonschema
 import msgspec
 import nats.errors
 from msgspec import UNSET, Struct, UnsetType
@@ -26,12 +25,11 @@ from trunkline_actors.keys_door import NOBODY
 from trunkline_actors.micro import Endpoint, ServiceActor
 from trunkline_actors.policies import refused as refused_for
 from trunkline_actors.runtime import Runtime
-from trunkline_actors.shapes import Problem
 from trunkline_actors.shell import Command
 from trunkline_actors.workflow import Run
 from trunkline_actors.workflow_blobs import BucketBlobs, TooLarge, name_of, or_none
 from trunkline_actors.workflow_calls import BusCaller
-from trunkline_actors.workflow_checks import problems
+from trunkline_actors.workflow_checks import input_problems, problems
 from trunkline_actors.workflow_code import CodeBook
 from trunkline_actors.workflow_leading import Leading
 from trunkline_actors.workflow_model import Definition
@@ -45,7 +43,10 @@ LONGEST_WAIT = 60.0
 
 
 class Start(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The arguments of `workflows.start`: a workflow by its name, or whole. `id` begins the same run once only."""
+    """The arguments of `workflows.start`: a workflow by its name, or whole. The same `id` begins the same run once.
+
+    Whoever leads it must know the code that `needs` names, besides what its steps call.
+    """
 
     workflow: str | None = None
     definition: dict[str, Any] | None = None
@@ -53,6 +54,7 @@ class Start(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     id: str | None = None
     thread: str | None = None
     deadline_s: float | None = None
+    needs: list[str] = []
     reason: str | None = None
 
 
@@ -135,13 +137,17 @@ class WorkflowActor(ServiceActor):
         definition = self._definition(given)
         if isinstance(definition, Refused):
             return definition
-        found = problems(definition) or _input_problems(definition, given.input)
+        found = problems(definition) or input_problems(definition, given.input, given.deadline_s)
         if found:
             return refused_for(found)
         run_id = given.id or self._runtime.new_id()
         if problem := subjects.id_problem(run_id):
             return Refused(code="invalid_request", message=f"id: {problem}", param="id")
         key = self._runtime.door.who(delivery.header(headers.KEY))
+        if definition.budget_usd is not None and given.thread is not None:
+            # A thread that others use has its own budget, which is not for whoever begins a run to change.
+            message = "a workflow with a budget has a thread of its own; begin it without one"
+            return Refused(code="invalid_request", message=message, param="thread")
         thread = given.thread or f"wf-{run_id}"
         if refused := await self._with_budget(definition, thread):
             return refused
@@ -157,9 +163,7 @@ class WorkflowActor(ServiceActor):
             if known is not None:
                 return known
             names = ", ".join(sorted(self.book.workflows)) or "none"
-            message = (
-                f"no workflow {given.workflow!r} is known here, only {names}; start `trunkline run workflow --import`"
-            )
+            message = f"no workflow {given.workflow!r} is known here, only {names}; `trunkline run workflow --import`"
             return Refused(code="not_found", message=message, param="workflow")
         try:
             return msgspec.convert(given.definition, Definition)
@@ -187,7 +191,8 @@ class WorkflowActor(ServiceActor):
     async def _begun(
         self, given: Start, definition: Definition, run_id: str, thread: str, key: str, traceparent: str | None
     ) -> Reply:
-        runtime, functions = self._runtime, [*functions_of(definition), *self.book.needs()]
+        runtime = self._runtime
+        functions = list(dict.fromkeys([*functions_of(definition), *self.book.needs(), *given.needs]))
         told = msgspec.to_builtins(definition)
         version = name_of(msgspec.json.encode(told, order="deterministic"))
         digest = name_of("input", msgspec.json.encode(given.input, order="deterministic"))
@@ -275,9 +280,8 @@ class WorkflowActor(ServiceActor):
             async for event in events:
                 run = self.leading.runs.get(event.aggregate)
                 one = listed(event, run, self.book.lacks(run.functions) if run is not None and not run.by else [])
-                if (given.workflow or one["workflow"]) != one["workflow"] or (given.status or one["status"]) != one[
-                    "status"
-                ]:
+                shown = one["workflow"], one["status"]
+                if shown != (given.workflow or shown[0], given.status or shown[1]):
                     continue
                 if len(found) == given.limit:
                     after = found[-1]["id"]
@@ -333,10 +337,3 @@ class WorkflowActor(ServiceActor):
         if isinstance(decided, Refused):
             return decided
         return {"id": run_id, "seq": source.sequence, "changed": decided is not None}
-
-
-def _input_problems(definition: Definition, given: Any) -> list[Problem]:
-    if definition.inputs is None:
-        return []
-    found = jsonschema.Draft202012Validator(definition.inputs).iter_errors(given)
-    return [Problem(".".join(map(str, ("input", *one.absolute_path))), one.message[:300]) for one in found]

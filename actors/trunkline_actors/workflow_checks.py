@@ -3,7 +3,9 @@
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
+import jsonschema
 from trunkline_events.money import BadAmount, nanos_from_usd
 
 from trunkline_actors.shapes import Problem, at, suggestion
@@ -46,6 +48,15 @@ def problems(definition: Definition) -> list[Problem]:
     found += _amount(definition.budget_usd, "budget_usd")
     found += _seconds(definition.deadline_s, "deadline_s")
     return found
+
+
+def input_problems(definition: Definition, given: Any, deadline_s: float | None) -> list[Problem]:
+    """What is wrong with what a run is to be begun with."""
+    found = list(_seconds(deadline_s, "deadline_s"))
+    if definition.inputs is None:
+        return found
+    errors = jsonschema.Draft202012Validator(definition.inputs).iter_errors(given)
+    return found + [Problem(".".join(map(str, ("input", *one.absolute_path))), one.message[:300]) for one in errors]
 
 
 def fields_of(definition: Definition) -> set[str] | None:

@@ -1,6 +1,7 @@
 """What a process knows of workflows: functions by their names, definitions, and what stands around steps."""
 
 import inspect
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
@@ -109,15 +110,30 @@ class CodeBook(Struct, kw_only=True):
     def needs(self) -> list[str]:
         """The names of middleware that nothing here goes past."""
         kinds = [type(one) for one in self.middleware if one.fails_closed]
-        return [f"middleware {kind.__module__}:{kind.__qualname__}" for kind in kinds]
+        return [f"middleware {_module_of(kind)}:{kind.__qualname__}" for kind in kinds]
 
 
 def name_of(function: Function) -> str:
-    """What a function is registered as: its module and its name. Raises ValueError for one that has no such name."""
-    module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", "")
+    """What a function is registered as: its module and its name. Raises ValueError for one that has no such name.
+
+    In the program that Python was started with it is the name that others import it by, so that they can go on with
+    what that program began.
+    """
+    module, name = _module_of(function), getattr(function, "__qualname__", "")
     if not module or not name or "<" in name:
         raise ValueError(f"{function!r} can't be found by a name; write it as a function of a module")
     return f"{module}:{name}"
+
+
+def _module_of(code: object) -> str | None:
+    module: str | None = getattr(code, "__module__", None)
+    if module != "__main__":
+        return module
+    main = sys.modules[module]
+    if main.__spec__ is not None:  # python -m flows.tweet
+        return main.__spec__.name
+    file = str(getattr(main, "__file__", None) or "__main__")  # python flows/tweet.py
+    return file.replace("\\", "/").rpartition("/")[2].removesuffix(".py")
 
 
 def parameters_of(function: Function) -> tuple[list[str], list[str]]:

@@ -14,6 +14,7 @@ from trunkline_actors.workflow import Spent
 from trunkline_actors.workflow_code import Ask, Caller, CodeBook, Middleware, Said, StepContext, StepError
 from trunkline_actors.workflow_model import Code, Llm
 from trunkline_actors.workflow_templates import NoValue, render, value_of
+from trunkline_actors.workflow_threads import in_thread
 from trunkline_actors.workflow_walk import Ready, Variables
 
 log = structlog.get_logger()
@@ -143,11 +144,11 @@ async def _call(step: Code, variables: Variables, book: CodeBook) -> Any:
     try:
         if inspect.iscoroutinefunction(function):
             return await function(**given)
-        output = await asyncio.to_thread(function, **given)
+        output = await in_thread(function, **given)
         return await output if inspect.isawaitable(output) else output
     except StepError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # the step's end, not that of the process
         raise StepError("code_failed", f"{step.function} raised {type(error).__name__}: {error}") from error
 
 

@@ -28,7 +28,10 @@ from trunkline_actors.workflow import Run, Spent, spent_by
 
 
 class StepLine(Struct, kw_only=True):
-    """One step: `attempts` counts those that began. Times are Unix times; `busy_ms` is the time of all attempts."""
+    """One step: `attempts` counts those that began. Times are Unix times; `busy_ms` is the time of all attempts.
+
+    `by` is who led the run when the last of them began.
+    """
 
     step: str
     kind: str = ""
@@ -39,6 +42,7 @@ class StepLine(Struct, kw_only=True):
     busy_ms: float = 0.0
     spent: Spent = Spent()
     code: str = ""
+    by: str = ""
 
 
 class Timeline:
@@ -59,7 +63,7 @@ class Timeline:
         self.run = rules.evolve(self.run, fact, self._id, event.time)
         if isinstance(fact, StepStarted):
             line = self._line(fact.step, event.time)
-            line.kind, line.status, line.attempts = fact.kind, "running", fact.attempt
+            line.kind, line.status, line.attempts, line.by = fact.kind, "running", fact.attempt, self.run.by
         elif isinstance(fact, StepCompleted | StepFailed):
             self._ended(fact, event.time)
         elif isinstance(fact, WorkflowStarted | WorkflowResumed) and fact.by:
@@ -106,6 +110,7 @@ class Timeline:
                 "retries": run.retries,
                 "led_by": len({by for _, by in self.led}),
             },
+            "led": [{"by": by, "since": format_time(time)} for time, by in self.led],
             "steps": [_shown(line) for line in self.steps.values()],
         }
 
@@ -123,6 +128,7 @@ def _shown(line: StepLine) -> dict[str, Any]:
         "usage": msgspec.to_builtins(line.spent.usage),
         "chats": line.spent.chats,
         "code": line.code or None,
+        "by": line.by or None,
     }
 
 

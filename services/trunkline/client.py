@@ -95,7 +95,8 @@ class Gateway:
         try:
             message = await self._connection.nats.request(subject, body, timeout=timeout, headers=fields)
         except nats.errors.NoRespondersError:
-            raise errors.unavailable(f"nobody serves {subject}; start it with `trunkline run registry`") from None
+            role = "workflow" if subject.startswith(f"{subjects.WORKFLOWS}.") else "registry"
+            raise errors.unavailable(f"nobody serves {subject}; start it with `trunkline run {role}`") from None
         except nats.errors.MaxPayloadError:
             raise errors.too_large(len(body), self._connection.nats.max_payload) from None
         except (nats.errors.Error, TimeoutError) as error:

@@ -9,6 +9,8 @@ TrunklineError
 ├── Aborted
 ├── ProviderError
 └── Unavailable ── NoRoute, Stopping, Internal, DeadlineExceeded, Disconnected
+
+BadImport is no answer of a gateway: the code of workflows that a process was to import can't be used.
 """
 
 from typing import Any
@@ -38,6 +40,10 @@ class TrunklineError(Exception):
         self.retryable = retryable
         self.param = param
         self.metadata = metadata or {}
+
+
+class BadImport(Exception):
+    """A module with workflows can't be used. The message says why, and what to do."""
 
 
 class InvalidRequest(TrunklineError):

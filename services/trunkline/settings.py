@@ -51,14 +51,24 @@ class Settings(Struct, frozen=True, kw_only=True):
     routing_override: str | None = None
     unlock_file: Path | None = None
     catalogue: str | None = None
+    imports: list[str] = field(default_factory=list)
+    """Modules with workflows, that a process of the role `workflow` knows; in the environment with commas between."""
     otlp: str | None = None
     """Where traces and metrics go, such as `http://localhost:4318`; None: where OTEL_… say, or nowhere."""
     trace_upstream: Literal["none", "local", "all"] = "local"
     """Which providers are told the trace that a call belongs to: by default those that are marked as local."""
 
 
+def _read_names(given: object) -> object:
+    return [name.strip() for name in given.split(",") if name.strip()] if isinstance(given, str) else given
+
+
 _NAMES = Settings.__struct_fields__
-_READ: dict[str, Callable[[object], object]] = {"prices": read_prices, "price_ceiling": read_ceiling}
+_READ: dict[str, Callable[[object], object]] = {
+    "prices": read_prices,
+    "price_ceiling": read_ceiling,
+    "imports": _read_names,
+}
 """Settings with a shape of their own."""
 
 

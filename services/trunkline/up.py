@@ -13,6 +13,7 @@ from typing import Any
 
 import structlog
 from msgspec import Struct
+from trunkline_actors.workflow_code import CodeBook
 from trunkline_events.connection import Unreachable
 from trunkline_events.log import LogError
 
@@ -55,6 +56,8 @@ class Up(Struct, frozen=True, kw_only=True):
     ready_file: Path | None = None
     config: str | None = None
     """The file of settings that --config named; workers read it too."""
+    code: CodeBook | None = None
+    """What the modules have that are to be imported; workers import them themselves."""
 
 
 def up(settings: Settings, asked: Up) -> int:
@@ -69,10 +72,11 @@ def run_roles(
     only: frozenset[str] | None,
     ready_file: Path | None,
     data: Path | None = None,
+    code: CodeBook | None = None,
 ) -> int:
     """Run some roles on a bus that is there already, until a signal; the exit code. `data` is the registry's folder."""
     telemetry.configure(settings.log_level)
-    return lifecycle.run(lambda: _run_roles(settings, roles, only, ready_file, data))
+    return lifecycle.run(lambda: _run_roles(settings, roles, only, ready_file, data, code))
 
 
 async def _up(settings: Settings, asked: Up) -> int:
@@ -115,6 +119,7 @@ async def _run_roles(
     only: frozenset[str] | None,
     ready_file: Path | None,
     data: Path | None,
+    code: CodeBook | None,
 ) -> int:
     with lifecycle.stop_on_signals() as stop:
         url = settings.nats or f"nats://127.0.0.1:{settings.nats_port}"
@@ -125,16 +130,16 @@ async def _run_roles(
                 sock = await serving.enter_async_context(_socket(settings)) if GATEWAY in roles else None
                 if actors:
                     await bootstrap.promised_log(url, settings.durability, replicas=settings.replicas)
-                    host = await _host(url, actors, settings, only, data)
+                    host = await _host(url, actors, settings, only, data, code)
                     serving.push_async_callback(host.stop)
                     if sock is not None:
                         http = await serving.enter_async_context(_edge(host, sock, settings))
                 failed = await serving.enter_async_context(_projector(url, settings)) if PROJECTOR in roles else None
                 ready = ReadyFile(ready_file, roles)
                 ready.write(url, http, None, {})
-                code = await _until_stopped(stop, failed)
+                ended = await _until_stopped(stop, failed)
                 ready.remove()
-                return code
+                return ended
         except CannotStart as error:
             return _say(error)
 
@@ -224,11 +229,10 @@ async def _actors(url: str, settings: Settings, asked: Up) -> AsyncIterator[tupl
     """The actors in this process and the workers, all serving. The workers end first: they lean on the others."""
     kept = not asked.ephemeral and (settings.nats is None or keeps_data(settings))
     data = settings.data if kept else None
-    host = await _host(
-        url, (*ACTORS, GATEWAY) if not settings.workers else ("registry", "keeper", GATEWAY), settings, None, data
-    )
+    roles = (*ACTORS, GATEWAY) if not settings.workers else ("registry", "keeper", GATEWAY)
+    host = await _host(url, roles, settings, None, data, asked.code)
     try:
-        workers = Workers(url, settings.workers, asked.config, data, _key_flags(settings))
+        workers = Workers(url, settings.workers, asked.config, data, _worker_flags(settings))
         await workers.start()
         try:
             yield host, workers
@@ -239,7 +243,12 @@ async def _actors(url: str, settings: Settings, asked: Up) -> AsyncIterator[tupl
 
 
 async def _host(
-    url: str, roles: Sequence[str], settings: Settings, only: frozenset[str] | None, data: Path | None
+    url: str,
+    roles: Sequence[str],
+    settings: Settings,
+    only: frozenset[str] | None,
+    data: Path | None,
+    code: CodeBook | None,
 ) -> Serving:
     """Actors, with the registry kept in the folder `data`."""
     rates = make_rates(settings.prices, settings.price_ceiling)
@@ -263,6 +272,7 @@ async def _host(
             name=name,
             unlock_file=settings.unlock_file,
             require_keys=require_keys,
+            code=code,
             observed=observed,
         )
 
@@ -274,11 +284,12 @@ async def _host(
         raise CannotStart(str(error), UNAVAILABLE) from error
 
 
-def _key_flags(settings: Settings) -> tuple[str, ...]:
-    """What tells a worker whether the bus asks for keys."""
+def _worker_flags(settings: Settings) -> tuple[str, ...]:
+    """What tells a worker whether the bus asks for keys, and what to import."""
+    imports = tuple(f"--import={source}" for source in settings.imports)
     if settings.require_keys is None:
-        return ()
-    return ("--require-keys" if settings.require_keys else "--no-require-keys",)
+        return imports
+    return ("--require-keys" if settings.require_keys else "--no-require-keys", *imports)
 
 
 async def _until_stopped(stop: lifecycle.Stop, failed: "asyncio.Future[Any] | None") -> int:

@@ -29,7 +29,7 @@ class WorkerNotServing(Exception):
 
 
 class Workers:
-    """N processes of `trunkline run router provider`. `pids` names those that serve.
+    """N processes of `trunkline run router provider workflow`. `pids` names those that serve.
 
     They have our environment and folder, and so our settings; `config` is a file of them that only a flag named,
     `data` the folder in which they keep the registry, `flags` are more that they are started with.
@@ -41,7 +41,7 @@ class Workers:
         self, url: str, count: int, config: str | None = None, data: Path | None = None, flags: Sequence[str] = ()
     ) -> None:
         self._command = (
-            *(sys.executable, "-m", "trunkline", "run", "router", "provider", "--nats", url),
+            *(sys.executable, "-m", "trunkline", "run", "router", "provider", "workflow", "--nats", url),
             *(() if config is None else ("--config", config)),
             *(() if data is None else ("--data", str(data))),
             *flags,

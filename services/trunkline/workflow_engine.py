@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ from trunkline_events.envelope import RecordedEvent
 from trunkline_events.subjects import start_here
 from trunkline_events.workflow import WorkflowEnded
 
-from trunkline import client, errors, settings
+from trunkline import client, errors, settings, telemetry
 from trunkline.client import Gateway
 
 if TYPE_CHECKING:
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 WAIT_S = 25.0
 """Seconds that one question waits for the end of a run; then it is asked again."""
+
+_WHY = {"cancelled": "somebody cancelled it", "timeout": "its time was over"}
+"""What is said of a run that failed with no step."""
 
 OnEvent = Callable[[RecordedEvent], None]
 
@@ -42,7 +45,7 @@ class WorkflowFailed(errors.TrunklineError):
     def __init__(self, told: Mapping[str, Any]) -> None:
         step, code = told.get("failed_step"), told.get("code") or "failed"
         place = f" at {step!r}" if step else ""
-        message = told.get("message") or "see `trunkline workflows show`"
+        message = told.get("message") or _WHY.get(code, "what it said is kept no more")
         super().__init__(
             f"run {told['id']} of {told['workflow']!r} {told['status']}{place} ({code}): {message}",
             code=code,
@@ -72,28 +75,37 @@ class Engine:
     ) -> None:
         chosen = settings.load({})
         self._url = url or chosen.nats or f"nats://127.0.0.1:{chosen.nats_port}"
-        self._key = key
+        self._chosen = chosen
+        self._key = key or settings.client_key()
         self.book = CodeBook(middleware=list(middleware))
         for workflow in workflows:
             workflow.register(self.book)
         self._host: Host | None = None
         self._gateway: Gateway | None = None
-        self._connecting: Any = None
+        self._open = AsyncExitStack()
 
     async def __aenter__(self) -> "Engine":
+        from trunkline.development import asks_for_keys
         from trunkline.host import Host
 
-        self._host = await Host.start(self._url, ("workflow",), code=self.book)
-        self._connecting = client.connect(self._url, self._key)
-        self._gateway = await self._connecting.__aenter__()
+        async with AsyncExitStack() as opening:
+            opening.enter_context(telemetry.as_guest())
+            self._host = await Host.start(
+                self._url,
+                ("workflow",),
+                replicas=self._chosen.replicas,
+                require_keys=asks_for_keys(self._chosen.require_keys, self._url),
+                code=self.book,
+            )
+            opening.push_async_callback(self._host.stop)
+            self._gateway = await opening.enter_async_context(client.connect(self._url, self._key))
+            self._open = opening.pop_all()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._connecting.__aexit__(kind, error, trace)
-        if self._host is not None:
-            await self._host.stop()
+        await self._open.aclose()
 
     @property
     def gateway(self) -> Gateway:

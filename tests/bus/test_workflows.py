@@ -1,8 +1,12 @@
 """Workflows on the bus: what they come to, what they cost, and who goes on with them when their process is gone."""
 
 import asyncio
+import sys
+import threading
+import types
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from importlib.machinery import ModuleSpec
 from typing import Any
 
 import pytest
@@ -28,7 +32,7 @@ from trunkline.workflows import (
     Workflow,
     WorkflowFailed,
 )
-from trunkline_actors.workflow_code import CodeBook
+from trunkline_actors.workflow_code import CodeBook, name_of
 from upstream import Upstream, answer
 
 pytest_plugins = ["gateway", "workflow_kit"]
@@ -180,9 +184,29 @@ async def test_an_input_that_is_not_of_its_type_is_refused_before_the_first_step
 async def test_a_budget_of_a_run_can_not_be_exceeded(engine: Engine, gw: Gateway) -> None:
     steps = [echo(f"s{number}", "word " * 50, parameters={"max_tokens": 60}) for number in range(10)]
     with pytest.raises(WorkflowFailed) as failed:
-        await engine.run(Workflow("dear", steps, budget_usd="0.002"), thread="t")
+        await engine.run(Workflow("dear", steps, budget_usd="0.002"), id="r")
     assert failed.value.code == "budget_exceeded"
-    assert float((await gw.threads.get(thread_id="t"))["settled_usd"]) <= 0.002
+    assert float((await gw.threads.get(thread_id="wf-r"))["settled_usd"]) <= 0.002
+
+
+async def test_a_budget_of_a_workflow_changes_no_thread_of_others(engine: Engine, gw: Gateway) -> None:
+    await gw.threads.configure(thread_id="t", budget={"limit_usd": "0.50"})
+    with pytest.raises(errors.InvalidRequest, match="a thread of its own"):
+        await engine.run(Workflow("w", [echo("s", "x")], budget_usd="1000"), thread="t")
+    assert (await gw.threads.get(thread_id="t"))["limit_usd"] == "0.5"
+
+
+async def test_a_run_has_time_of_a_length_that_makes_sense(engine: Engine) -> None:
+    for seconds in (-1.0, 1e9):
+        with pytest.raises(errors.InvalidRequest, match="deadline_s: must be more than 0 seconds"):
+            await engine.run(Workflow("w", [echo("s", "x")]), deadline_s=seconds)
+
+
+async def test_a_run_begun_for_others_is_led_by_none_that_lacks_the_code_it_needs(gw: Gateway) -> None:
+    told = {"name": "w", "steps": [{"kind": "llm", "name": "s", "prompt": "x", "model": "echo"}]}
+    begun = await gw.workflows.start(definition=told, needs=["middleware flows:Audit"])
+    assert begun["waits_for"] == ["middleware flows:Audit"]
+    assert (await gw.workflows.get(id=begun["id"]))["steps"] == []
 
 
 class Around(Middleware):
@@ -258,3 +282,43 @@ async def _led(gw: Gateway, run_id: str) -> None:
     async with asyncio.timeout(10):
         while (await gw.workflows.get(id=run_id))["by"] is None:  # noqa: ASYNC110 - told to nobody
             await asyncio.sleep(0.01)
+
+
+def test_a_function_of_a_program_goes_by_the_name_that_others_import_it_by(monkeypatch: pytest.MonkeyPatch) -> None:
+    program = types.ModuleType("__main__")
+    exec("def shorten(draft): return draft[:280]", vars(program))
+    monkeypatch.setitem(sys.modules, "__main__", program)
+    program.__file__ = "flows/tweet.py"
+    assert name_of(program.shorten) == "tweet:shorten"
+    program.__spec__ = ModuleSpec("flows.tweet", None)
+    assert name_of(program.shorten) == "flows.tweet:shorten"
+
+
+def leaves() -> None:
+    sys.exit(3)
+
+
+async def test_a_function_that_ends_the_process_ends_its_step_only(engine: Engine) -> None:
+    with pytest.raises(WorkflowFailed, match="leaves raised SystemExit: 3"):
+        await engine.run(Workflow("w", [TransformStep("s", leaves, retry=Retry(attempts=1))]))
+
+
+RELEASED = threading.Event()
+
+
+def blocks() -> str:
+    RELEASED.wait(60)
+    return "late"
+
+
+async def test_functions_that_never_return_keep_none_from_being_called(engine: Engine) -> None:
+    hung = TransformStep("step", blocks, timeout_s=0.05, retry=Retry(attempts=1), critical=False)
+    many = MapStep("many", "list", [hung], at_once=100)
+    try:
+        result = await engine.run(Workflow("w", [many, TransformStep("after", shout, {"draft": "word"})]), GIVEN)
+        assert (result.output, result.metrics["duration_ms"] < 5_000) == ("ON", True)
+    finally:
+        RELEASED.set()
+
+
+GIVEN = {"list": list(range(70)), "word": "on"}

@@ -12,7 +12,7 @@ from trunkline_events.log import LogError, LogUnavailable
 
 from trunkline.cli.output import emit, say
 from trunkline.embedded.errors import EmbeddedServerError
-from trunkline.errors import TrunklineError
+from trunkline.errors import BadImport, TrunklineError
 from trunkline.settings import BadSettings
 
 FAILED = 1
@@ -96,6 +96,8 @@ def _describe(error: Exception, args: argparse.Namespace) -> tuple[int, str, str
             return USAGE, "usage", "arguments and prompts must be valid UTF-8", "send them as UTF-8"
         case BadSettings():
             return USAGE, "settings", str(error), "mend that setting"
+        case BadImport():
+            return USAGE, "import", str(error), ""
         case Unreachable() | LogUnavailable():
             return UNAVAILABLE, "unavailable", str(error), _TRY_AGAIN
         case LogError() | EmbeddedServerError():

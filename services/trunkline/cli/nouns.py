@@ -16,6 +16,7 @@ from trunkline.cli.flags import (
 )
 from trunkline.cli.key_flags import add_keys
 from trunkline.cli.secret_flags import add_secrets
+from trunkline.cli.workflow_flags import add_workflows
 
 _SCOPE = "gateway, team:NAME, or key:ID as `trunkline budgets key-id` prints it"
 
@@ -31,6 +32,7 @@ def add_nouns(verbs: Verbs) -> None:
     _add_policy(verbs)
     add_secrets(verbs)
     add_keys(verbs)
+    add_workflows(verbs)
 
 
 def _add_models(verbs: Verbs) -> None:

@@ -63,7 +63,9 @@ def _add_up(verbs: Verbs) -> None:
         choices=list(PROMISES),
         help="; ".join(promise(name) for name in PROMISES) + f" (default {DEFAULT})",
     )
-    up.add_argument("--workers", metavar="N", help="processes for routers and providers (default 0: in this one)")
+    up.add_argument(
+        "--workers", metavar="N", help="processes for routers, providers and workflows (default 0: in this one)"
+    )
     up.add_argument(
         "--projector",
         action=argparse.BooleanOptionalAction,
@@ -75,7 +77,12 @@ def _add_up(verbs: Verbs) -> None:
 
 def _add_run(verbs: Verbs) -> None:
     run = add_verb(verbs, "run", "serve:run_roles", "run some roles on a bus that is there already, until Ctrl-C")
-    run.add_argument("roles", metavar="ROLE", nargs="+", help="registry, router, provider, keeper, projector, gateway")
+    run.add_argument(
+        "roles",
+        metavar="ROLE",
+        nargs="+",
+        help="registry, router, provider, keeper, workflow, projector, gateway",
+    )
     run.add_argument("--nats", metavar="URL", help="the bus")
     run.add_argument(
         "--data",
@@ -95,6 +102,8 @@ def _serving(parser: argparse.ArgumentParser) -> None:
         default=None,
         help="the bus asks for API keys too (default: only where it is not on this machine)",
     )
+    text = "a module with workflows, by its name or as a .py file, for the role workflow; may be repeated"
+    parser.add_argument("--import", dest="imports", metavar="MODULE", action="append", help=text)
     parser.add_argument("--config", metavar="FILE", help="settings (default: trunkline.yaml, where it is there)")
     parser.add_argument("--ready-file", metavar="FILE", type=Path, help="written when everything serves")
 

@@ -6,7 +6,8 @@ passed to it, since a field that nobody declared is dropped.
 
 import logging
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager
 from typing import Any
 
 import structlog
@@ -47,6 +48,25 @@ def _place(error: BaseException) -> str:
 
 def configure(level: str = "info") -> None:
     """Send our log lines, and other libraries' warnings, to stderr as JSON."""
+    _to_stderr(level, cached=True)
+    # What libraries log may quote what they carry: only that they did, and who, is passed on.
+    logging.basicConfig(level=logging.WARNING, handlers=[_Relay()], force=True)
+
+
+@contextmanager
+def as_guest() -> Iterator[None]:
+    """In a program of somebody else's, that has not said where log lines go: our warnings to stderr, and no more."""
+    if structlog.is_configured():
+        yield
+        return
+    _to_stderr("warning", cached=False)
+    try:
+        yield
+    finally:
+        structlog.reset_defaults()
+
+
+def _to_stderr(level: str, *, cached: bool) -> None:
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -57,10 +77,8 @@ def configure(level: str = "info") -> None:
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
         logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
-        cache_logger_on_first_use=True,
+        cache_logger_on_first_use=cached,
     )
-    # What libraries log may quote what they carry: only that they did, and who, is passed on.
-    logging.basicConfig(level=logging.WARNING, handlers=[_Relay()], force=True)
 
 
 class _Relay(logging.Handler):
