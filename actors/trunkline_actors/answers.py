@@ -105,18 +105,18 @@ class Answering:
             await self.too_large(decided)
             return
         fields = self._receipt(decided)
+        await self._cache(decided, fields, [body])
         for inbox in self._everybody():
             await self._bus.publish(inbox, body, fields)
         await self._keep(fields, [body])
-        await self._cache(decided, fields, [body])
 
     async def end(self, decided: Decided) -> None:
         """Send the empty message that ends a stream."""
         fields = self._receipt(decided, stream=True)
+        await self._cache(decided, fields, self._sent)
         for inbox in self._everybody():
             await self._bus.publish(inbox, b"", fields)
         await self._keep(fields, self._sent)
-        await self._cache(decided, fields, self._sent)
 
     async def broken(self, failure: Failure, decided: Decided) -> None:
         """The stream broke: an error, then the empty message."""
@@ -215,7 +215,10 @@ class Answering:
         await self._runtime.claims.keep(self._dispatch.claim, claim)
 
     async def _cache(self, decided: Decided, fields: dict[str, str], messages: list[bytes] | None) -> None:
-        """Keep the answer for who asks the very same, where that is wanted and it came to a good end."""
+        """Keep the answer for who asks the very same, where that is wanted and it came to a good end.
+
+        Before it is told: who has heard it and asks again is to have it again.
+        """
         dispatch, event = self._dispatch, cast("Metered", decided.event)
         if not dispatch.cache or messages is None or event.partial or event.finish not in REUSABLE:
             return
