@@ -149,7 +149,9 @@ class WorkflowActor(ServiceActor):
             message = "a workflow with a budget has a thread of its own; begin it without one"
             return Refused(code="invalid_request", message=message, param="thread")
         thread = given.thread or f"wf-{run_id}"
-        if refused := await self._with_budget(definition, thread):
+        known = given.id is not None and await self._runtime.log.last("workflow", run_id) is not None
+        # A run that is there has its budget: whoever knows its id changes nothing of it.
+        if not known and (refused := await self._with_budget(definition, thread)):
             return refused
         return await self._begun(given, definition, run_id, thread, key, delivery.traceparent)
 

@@ -26,6 +26,13 @@ async def test_the_same_id_begins_a_run_once_and_another_run_under_it_is_refused
         await engine.run(workflow, {"topic": "b"}, id="r")
 
 
+async def test_who_knows_the_id_of_a_run_changes_nothing_of_its_budget(engine: Engine, gw: Gateway) -> None:
+    await engine.run(Workflow("w", [echo("draft", "x")], budget_usd="1"), id="r")
+    with pytest.raises(errors.Conflict):
+        await engine.run(Workflow("w", [echo("other", "x")], budget_usd="5"), id="r")
+    assert (await gw.threads.get(thread_id="wf-r"))["limit_usd"] == "1"
+
+
 async def test_a_run_waits_for_a_signal(engine: Engine, gw: Gateway) -> None:
     workflow = Workflow("asks", [WaitStep("approval", "approved"), echo("done", "by {approval.who}")])
     run_id = await engine.start(workflow)
