@@ -111,8 +111,13 @@ class Claims:
         raise LogUnavailable("the request's claim keeps changing, or was deleted by hand; use another request id")
 
     async def take_over(self, scope: str, held: Held, now: float, fingerprint: str = "") -> Taken | None:
-        """Claim what a dead or failed run left; None where somebody else was quicker."""
-        claim = Claim(state="running", since=now, attempts=held.claim.attempts, fingerprint=fingerprint)
+        """Claim what a dead or failed run left; None where somebody else was quicker.
+
+        What a dead run decided is not in its claim, and must be found by whoever comes next too, should we die as well:
+        so `since` stays. What a failed one did is in `attempts`.
+        """
+        since = now if held.claim.state == "failed" else held.claim.since
+        claim = Claim(state="running", since=since, attempts=held.claim.attempts, fingerprint=fingerprint)
         revision = await self._write(scope, claim, expected=held.revision)
         return None if revision is None else Taken(revision, held.claim.attempts)
 

@@ -62,7 +62,9 @@ class Idempotency:
             if await self._join(run):
                 return Settled()
         while True:
-            taken = await self._runtime.claims.take(run.scope, self._runtime.clock(), run.fingerprint)
+            now = self._runtime.clock()
+            since = now if run.drawn_at is None else min(now, run.drawn_at)
+            taken = await self._runtime.claims.take(run.scope, since, run.fingerprint)
             if isinstance(taken, Held):
                 settled, taken_over = await self._held(run, taken, deadline)
                 if settled is not None:

@@ -15,6 +15,15 @@ from trunkline_actors.workflow_code import Ask, Said, StepError
 AGAIN_S = 5.0
 """Seconds of silence after which a chat is asked for again: a repeat joins what runs."""
 GRACE_S = 5.0
+HOPELESS = frozenset(
+    {
+        *("invalid_request", "context_length_exceeded", "content_filtered", "unauthenticated", "permission_denied"),
+        *("model_not_found", "budget_exceeded"),
+    }
+)
+"""Codes of errors that the next attempt at a step would only meet again. Any other may go better under another id, also
+where asking again under the same one can't help, as after an answer that was lost with its process.
+"""
 LONELY_S = 0.5
 """Seconds until somebody is asked again where no router was there."""
 
@@ -22,7 +31,6 @@ LONELY_S = 0.5
 class _Told(msgspec.Struct):
     code: str = "internal"
     message: str = ""
-    retryable: bool = False
 
 
 class _Error(msgspec.Struct):
@@ -104,8 +112,8 @@ def _said(reply: Reply) -> Said:
         try:
             told = msgspec.json.decode(reply.data, type=_Error).error
         except msgspec.DecodeError:
-            told = _Told(message=fields.get(headers.ERROR, ""), retryable=True)
-        raise StepError(told.code, told.message, retryable=told.retryable)
+            told = _Told(message=fields.get(headers.ERROR, ""))
+        raise StepError(told.code, told.message, retryable=told.code not in HOPELESS)
     data = msgspec.json.decode(reply.data)
     used = msgspec.convert(data.get("usage") or {}, _Usage)
     return Said(

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Struct
 from trunkline_actors.workflow_code import CodeBook, Middleware
 from trunkline_events.envelope import RecordedEvent
-from trunkline_events.subjects import start_here
+from trunkline_events.subjects import WORKFLOWS, start_here
 from trunkline_events.workflow import WorkflowEnded
 
 from trunkline import client, errors, settings, telemetry
@@ -20,8 +20,12 @@ if TYPE_CHECKING:
     from trunkline.host import Host
     from trunkline.workflows import Workflow
 
-WAIT_S = 25.0
+WAIT_S = 4.0
 """Seconds that one question waits for the end of a run; then it is asked again."""
+ANSWER_S = 2.0
+AGAIN_S = 0.5
+PATIENCE_S = 60.0
+"""Seconds without any answer after which whoever waits for a run gives up."""
 
 _WHY = {"cancelled": "somebody cancelled it", "timeout": "its time was over"}
 """What is said of a run that failed with no step."""
@@ -182,9 +186,20 @@ async def finished(gateway: Gateway, run_id: str, on_event: OnEvent | None = Non
         async with aclosing(events_of_run(gateway, run_id)) as events:
             async for event in events:
                 on_event(event)
-    while (told := await gateway.workflows.get(id=run_id, wait_s=WAIT_S))["status"] == "running":
-        pass
-    return told
+    loop = asyncio.get_running_loop()
+    heard = loop.time()
+    while True:
+        try:
+            asked = {"id": run_id, "wait_s": WAIT_S}
+            told = await gateway.command(f"{WORKFLOWS}.get", asked, timeout=WAIT_S + ANSWER_S)
+        except errors.Unavailable:  # who was asked may have been killed meanwhile: others go on with the run
+            if loop.time() - heard > PATIENCE_S:
+                raise
+            await asyncio.sleep(AGAIN_S)
+            continue
+        if told["status"] != "running":
+            return told
+        heard = loop.time()
 
 
 async def events_of_run(gateway: Gateway, run_id: str) -> AsyncGenerator[RecordedEvent, None]:

@@ -97,6 +97,17 @@ async def test_what_a_dead_run_holds_is_taken_over_once(claims: Claims) -> None:
     assert await claims.take_over("s", found, NOW + 3) is None, "it has moved on since"
 
 
+async def test_whoever_takes_over_looks_as_far_back_as_the_first_one_had_to(claims: Claims) -> None:
+    await taken(claims)
+    for later in (10, 200):  # beyond what the log knows of ids
+        assert await claims.take_over("s", await held(claims), NOW + later) is not None
+    assert (await held(claims)).claim.since == NOW
+    await claims.keep("s", Claim(state="failed", since=NOW, attempts=3))
+    again = await claims.take("s", NOW + 300)
+    assert isinstance(again, Taken)
+    assert (again.attempts, (await held(claims)).claim.since) == (3, NOW + 300)
+
+
 async def test_nothing_of_a_claim_expires_before_its_day_is_over(connection: Connection, claims: Claims) -> None:
     bucket = await connection.nats.jetstream().key_value(REQUESTS_BUCKET)
     status = await bucket.status()

@@ -12,9 +12,11 @@ import trunkline
 import workflow_flows as flows
 from audit import check_books, history
 from processes import Role, passed, running
+from trunkline import errors
 from trunkline.client import Gateway
 from trunkline.embedded import EmbeddedServer
 from trunkline.workflow_engine import finished
+from trunkline_events.subjects import WORKFLOWS
 from trunkline_events.thread import Orphaned, UsageRecorded
 
 RUNS = [pytest.param(16), pytest.param(200, marks=[pytest.mark.soak, pytest.mark.timeout(3600)])]
@@ -49,9 +51,18 @@ async def gw(cast: dict[str, Role], server: EmbeddedServer) -> AsyncIterator[Gat
 
 
 async def _begin(gw: Gateway, run: str) -> None:
-    definition = msgspec.to_builtins(flows.JOB.definition)
-    given = {"topic": f"topic {run}", "list": ["a", "b"]}
-    await gw.workflows.start(definition=definition, input=given, id=run, thread=f"t-{run}")
+    asked = {
+        "definition": msgspec.to_builtins(flows.JOB.definition),
+        "input": {"topic": f"topic {run}", "list": ["a", "b"]},
+        "id": run,
+        "thread": f"t-{run}",
+    }
+    while True:
+        try:
+            await gw.command(f"{WORKFLOWS}.start", asked, timeout=2)
+            return
+        except errors.Unavailable:  # whoever was asked was killed: the same id begins the same run once
+            await passed(0.1)
 
 
 @pytest.mark.parametrize("runs", RUNS)
@@ -63,7 +74,7 @@ async def test_every_run_ends_as_if_nobody_had_been_killed_and_each_step_is_bill
 
     async def chaos() -> None:
         while True:
-            await passed(draw.choice((0.02, 0.1, 0.3)))
+            await passed(draw.choice((0.05, 0.3, 1.0, 2.0)))
             await cast[f"{draw.choice(('workflow', 'provider'))}-{draw.choice((1, 2))}"].again()
 
     killing = asyncio.create_task(chaos())
@@ -77,7 +88,8 @@ async def test_every_run_ends_as_if_nobody_had_been_killed_and_each_step_is_bill
         killing.cancel()
         await asyncio.gather(killing, return_exceptions=True)
     for name, one in zip(names, told, strict=True):
-        assert (one["status"], one["output"]) == ("completed", flows.expected(f"topic {name}")), one
+        why = (one["failed_step"], one["code"], one["message"], one["steps"])
+        assert (one["status"], one["output"]) == ("completed", flows.expected(f"topic {name}")), why
         await _check_bill(gw, name)
 
 
