@@ -214,7 +214,7 @@ class WorkflowActor(ServiceActor):
             await asyncio.gather(self._blobs.put(run_id, version, told), self._blobs.put(run_id, digest, given.input))
         except TooLarge as error:
             return Refused(code="invalid_request", message=f"the input or the definition is too large: {error}")
-        source = RunSource(runtime.log, run_id)
+        source = RunSource(runtime.log, run_id, runtime.clock)
         source.traceparent = traceparent
         command: Command[Run] = Command(
             category="workflow",
@@ -326,7 +326,7 @@ class WorkflowActor(ServiceActor):
         return Refused(code="not_found", message=f"there is no run {run.id!r} of this key's", param="id")
 
     async def _change(self, run_id: str, what: str, decide: Any) -> Reply:
-        source = RunSource(self._runtime.log, run_id)
+        source = RunSource(self._runtime.log, run_id, self._runtime.clock)
         command: Command[Run] = Command(
             category="workflow",
             aggregate=run_id,

@@ -8,7 +8,7 @@ twice it is paid for once.
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
@@ -35,6 +35,16 @@ log = structlog.get_logger()
 AWAY_S = 0.5
 """Seconds until what the log could not take is tried again."""
 
+Waiter = Callable[[asyncio.Event, float | None, int], Awaitable[None]]
+"""Waits until the event is set, but no longer than so many seconds, while so many steps are under way."""
+
+
+async def until(changed: asyncio.Event, seconds: float | None, busy: int) -> None:
+    """A `Waiter` by the clock on the wall."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await changed.wait()
+
 
 class Left(Exception):
     """We lead this run no more: it has ended, or another process leads it."""
@@ -55,6 +65,7 @@ class Runner:
         clock: Callable[[], float] = time.time,
         known: tuple[Definition, Any] | None = None,
         tracing: Tracing | None = None,
+        wait: Waiter = until,
     ) -> None:
         self._source = source
         self._shell = shell
@@ -63,8 +74,9 @@ class Runner:
         self._caller = caller
         self._name = name
         self._clock = clock
+        self._wait = wait
         self._values: dict[str, Any] = {}
-        self._signals: dict[str, Any] = {}
+        self._signals: dict[str, Any] = {}  # by the names of their values: one may be sent again, with another
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._asking: dict[str, Attempting] = {}
         self._changed = asyncio.Event()
@@ -108,11 +120,19 @@ class Runner:
         return self.run.status != "running" or self.run.by != self._name
 
     async def _go_on(self) -> None:
+        self._changed.clear()
+        known = self.run
         walked = await self._where()
+        if self.run is not known:
+            return  # more has happened meanwhile: a step that is over would be done again
         now = self._clock()
         if walked.failed is not None:
             done = self.run.done[walked.failed]
             await self._end(walked.failed, done.code, done.detail)
+        elif walked.broken:
+            detail = name_of("detail")
+            await self._blobs.put(self.run.id, detail, walked.broken)
+            await self._end("", "invalid_output", detail)
         elif walked.finished:
             await self._finish(walked.output)
         elif self.run.deadline is not None and now >= self.run.deadline:
@@ -122,10 +142,12 @@ class Runner:
 
     async def _tend(self, ready: list[Ready], now: float) -> None:
         """Have all that is ready done, what is not wanted any more cut, and wait until something has changed."""
-        self._changed.clear()
         wanted = {one.path: one for one in ready}
-        for path in [path for path in self._tasks if path not in wanted]:
+        unwanted = [path for path in self._tasks if path not in wanted]
+        for path in unwanted:
             await self._cut(path)
+        if unwanted:
+            return  # more may have happened meanwhile
         soonest = self.run.deadline
         for path, one in wanted.items():
             if path in self._tasks:
@@ -136,9 +158,7 @@ class Runner:
                 continue
             task = self._tasks[path] = asyncio.create_task(self._do(one))
             task.add_done_callback(partial(self._done, path))
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(None if soonest is None else max(0.0, soonest - now)):
-                await self._changed.wait()
+        await self._wait(self._changed, None if soonest is None else max(0.0, soonest - now), len(self._tasks))
 
     def _done(self, path: str, task: asyncio.Task[None]) -> None:
         if self._tasks.get(path) is task:
@@ -169,10 +189,11 @@ class Runner:
                     continue
                 self._values[path] = value
             outcomes[path] = self._values[path]
-        for name, value in run.signals.items():
-            if name not in self._signals:
-                self._signals[name] = or_none(await self._blobs.get(run.id, value))
-        return walk(self._definition, self._given, outcomes, self._signals)
+        for value in run.signals.values():
+            if value not in self._signals:
+                self._signals[value] = or_none(await self._blobs.get(run.id, value))
+        signals = {name: self._signals[value] for name, value in run.signals.items()}
+        return walk(self._definition, self._given, outcomes, signals)
 
     # -- one step --------------------------------------------------------------------------------------------------
 
@@ -233,7 +254,7 @@ class Runner:
         pause = retry.pause(attempt) if retry is not None and error.retryable else None
         detail = name_of(ready.path, attempt, "detail")
         try:
-            await self._persist(detail, str(error)[:4000])
+            await self._persist(detail, str(error)[:4000].encode(errors="replace").decode())
         except TooLarge:
             detail = ""
         return Trouble(code=error.code, detail=detail, pause=pause, fatal=ready.step.critical)
