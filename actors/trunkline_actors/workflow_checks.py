@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, assert_never
 
 from trunkline_events.money import BadAmount, nanos_from_usd
 
@@ -140,6 +140,8 @@ class _Checker:
                 self._each(step, where, known)
             case Sub():
                 self._sub(step, where, known)
+            case _:  # pragma: no cover
+                assert_never(step)
         if isinstance(step, Llm | Code):
             self.found += [*_seconds(step.timeout_s, f"{where}.timeout_s"), *_retry(step.retry, f"{where}.retry")]
 

@@ -7,7 +7,7 @@ attributes of objects. `{{` stands for a brace.
 import re
 import string
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, assert_never
 
 import msgspec
 
@@ -110,6 +110,8 @@ def holds(condition: Condition, variables: Mapping[str, Any]) -> bool:
                 return bool(value in other)
             case "not in":
                 return bool(value not in other)
+            case _:  # pragma: no cover
+                assert_never(condition.is_)
     except TypeError:
         return False
 

@@ -5,7 +5,7 @@ found out by walking the definition from its beginning, which is quick, and the 
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, assert_never
 
 from msgspec import Struct, field
 
@@ -143,6 +143,8 @@ class _Walker:
                 case Sub(definition=definition):
                     given = {name: value_of(variable, variables) for name, variable in step.input.items()}
                     return self.definition(definition, f"{path}/", given)
+                case _:  # pragma: no cover
+                    assert_never(step)
         except NoValue as error:
             return self._wait_for(Ready(path, step, variables, broken=str(error)))
 
@@ -188,6 +190,8 @@ def leaves(steps: Sequence[Step]) -> list[Leaf]:
                 found += leaves([*then, *otherwise])
             case Sub(definition=definition):
                 found += leaves(definition.steps)
+            case _:  # pragma: no cover
+                assert_never(step)
     return found
 
 
