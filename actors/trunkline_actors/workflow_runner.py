@@ -8,7 +8,7 @@ twice it is paid for once.
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -28,22 +28,13 @@ from trunkline_actors.workflow_model import Code, Definition, Llm, Wait
 from trunkline_actors.workflow_source import RunSource
 from trunkline_actors.workflow_spans import of_run, of_step, run_span, step_span
 from trunkline_actors.workflow_steps import Attempting, perform
+from trunkline_actors.workflow_waiting import Waiter, until
 from trunkline_actors.workflow_walk import Failure, Ready, Walked, walk
 
 log = structlog.get_logger()
 
 AWAY_S = 0.5
 """Seconds until what the log could not take is tried again."""
-
-Waiter = Callable[[asyncio.Event, float | None, int], Awaitable[None]]
-"""Waits until the event is set, but no longer than so many seconds, while so many steps are under way."""
-
-
-async def until(changed: asyncio.Event, seconds: float | None, busy: int) -> None:
-    """A `Waiter` by the clock on the wall."""
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await changed.wait()
 
 
 class Left(Exception):
@@ -266,6 +257,8 @@ class Runner:
             await self._completed(ready, over, output)
             return
         failed = trouble
+        if ready.path in self.run.done:  # it was done, its output was lost, and now it can't be done again
+            await self._end(ready.path, failed.code, failed.detail)
         await self._recorded(
             f"{ready.path}/{over.attempt}/failed", lambda run, now: rules.fail(run, self._name, over, failed, now)
         )

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Struct, field
 from trunkline_actors import workflow as rules
 from trunkline_actors.shell import Command, Shell
-from trunkline_actors.workflow_blobs import MemoryBlobs
+from trunkline_actors.workflow_blobs import MemoryBlobs, or_none
 from trunkline_actors.workflow_code import Caller, CodeBook, Middleware
 from trunkline_actors.workflow_model import Wait
 from trunkline_actors.workflow_runner import Runner
@@ -302,7 +302,7 @@ class World:
         for event in events:
             timeline.add(event)
         run, shown = timeline.run, timeline.shown(self.time())
-        output = await self.blobs.get(self._id, run.output) if run.output else None
+        output = or_none(await self.blobs.get(self._id, run.output)) if run.output else None
         if run.output and self.workflow.returns is not None:
             output = msgspec.convert(output, self.workflow.returns)
         waiting = {step.signal for step in leaves(self.workflow.definition.steps) if isinstance(step, Wait)}
@@ -315,7 +315,7 @@ class World:
             steps=shown["steps"],
             code=shown["code"],
             failed_step=shown["failed_step"],
-            message=await self.blobs.get(self._id, run.detail) if run.detail else None,
+            message=or_none(await self.blobs.get(self._id, run.detail)) if run.detail else None,
             events=events,
             waits_for=sorted(waiting - set(run.signals)) if run.status == "running" else [],
             world=self,
