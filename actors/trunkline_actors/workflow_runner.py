@@ -327,8 +327,9 @@ class Runner:
     # -- cutting ---------------------------------------------------------------------------------------------------
 
     async def _cut(self, path: str) -> None:
-        task = self._tasks.pop(path)
-        attempting = self._asking.get(path)
+        task, attempting = self._tasks.pop(path, None), self._asking.get(path)
+        if task is None:
+            return  # it has ended while another one was cut
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         if attempting is not None and attempting.asking is not None:

@@ -54,7 +54,7 @@ class Led:
     """A run that is led, by somebody who hears its events."""
 
     def __init__(self, happens: Callable[[], Awaitable[None]]) -> None:
-        self.log, self.blobs = MemoryLog(), Blobs("value-s", happens)
+        self.log, self.blobs = MemoryLog(), Blobs("value-read", happens)
         self.shell = Shell(self.log, lambda: 1.0)
         self.source = RunSource(self.log, "r")
 
@@ -107,6 +107,8 @@ async def test_a_step_that_ends_while_a_signal_is_read_is_not_done_again() -> No
 
     async with led(ends) as (run, leading):
         await turns()
+        await run.signal("read")
+        await turns()
         await run.signal("s")
         await run.signal("t")
         async with asyncio.timeout(5):
@@ -120,8 +122,9 @@ async def test_a_signal_that_comes_while_another_one_is_read_is_not_slept_over()
 
     async with led(comes) as (run, leading):
         GO.set()
-        await turns()
         await run.signal("s")
+        await turns()
+        await run.signal("read")
         async with asyncio.timeout(5):
             await leading
         assert run.source.run.status == "completed"
