@@ -65,11 +65,11 @@ def echo(ask: Any) -> Any:
     return says(ask.body["messages"][-1]["content"], cost_usd="0.001")
 
 
-def a_caller() -> ScriptedCaller:
-    """Says what it is asked; `draft` fails twice, `poor` always."""
+def a_caller(busy: int = 2) -> ScriptedCaller:
+    """Says what it is asked; `draft` fails so many times before, `poor` always."""
     return ScriptedCaller(
         {
-            "draft": fails("busy", 2, then=says("all about foxes", cost_usd="0.01")),
+            "draft": fails("busy", busy, then=says("all about foxes", cost_usd="0.01")),
             "poor": fails("refused", retryable=False),
             "*": echo,
         }

@@ -224,6 +224,15 @@ def _steps_of_asks() -> list[Any]:
     return [WaitStep("approval", "approved"), LLMStep("done", "by {approval.who}")]
 
 
+async def test_a_run_that_waits_too_long_is_over() -> None:
+    ran = await run_workflow(ASKS, deadline_s=3600)
+    assert (ran.status, ran.metrics["duration_ms"]) == ("running", 0.0)
+    ran = await ran.resume(after_s=3599)
+    assert (ran.status, ran.metrics["duration_ms"]) == ("running", 3_599_000.0)
+    ran = await ran.resume(after_s=1)
+    assert (ran.status, ran.code, ran.failed_step) == ("failed", "timeout", None)
+
+
 async def test_a_run_is_cancelled_once() -> None:
     ran = await run_workflow(ASKS)
     ran = await ran.cancel("a mistake")

@@ -71,9 +71,18 @@ class Ran(Struct, frozen=True, kw_only=True):
         return WorkflowResult(**given)
 
     async def resume(
-        self, caller: Caller | None = None, middleware: Sequence[Middleware] = (), *, until: int | None = None
+        self,
+        caller: Caller | None = None,
+        middleware: Sequence[Middleware] = (),
+        *,
+        until: int | None = None,
+        after_s: float = 0.0,
     ) -> "Ran":
-        """Go on as another process does that finds the one before gone. By default asks whom it asked before."""
+        """Go on as another process does that finds the one before gone, after so many seconds.
+
+        By default it asks whom that one asked.
+        """
+        self.world.time.now += after_s
         return await self.world.lead(caller or self.world.caller, middleware, until)
 
     async def signal(self, name: str, value: Any = None) -> None:
@@ -118,7 +127,8 @@ async def run_workflow(
     """Run a workflow to its end, or until nothing is to be done before a signal comes, and say what came of it.
 
     `signals` are sent before its first step. With `until` its process dies as that many of its events are in the log,
-    in the middle of whatever it does; `Ran.resume` goes on. Retries, deadlines and slow answers take no time.
+    in the middle of whatever it does; `Ran.resume` goes on. Retries, deadlines and slow answers take no time. For a
+    signal a run waits until it is sent, or until `Ran.resume` says how much later it is.
     Raises InvalidRequest for an input that is not of its type; a run that failed is returned.
     """
     world = World(workflow, id, caller or ScriptedCaller(), time or VirtualTime())
@@ -286,6 +296,7 @@ class World:
             wait=self.time.wait,
         )
         self.time.idle.clear()
+        self.time.horizon = source.run.deadline
         leading = asyncio.create_task(runner.lead())
         await first_of(self._log.died.wait(), self.time.idle.wait(), _end_of(leading))
         leading.cancel()

@@ -20,6 +20,8 @@ class VirtualTime:
         self.now = now
         self.idle = asyncio.Event()
         """Nothing is under way, and nothing will be by itself."""
+        self.horizon: float | None = None
+        """Nobody waits for this moment alone: the deadline of a run that waits for a signal."""
         self._sleepers: list[tuple[float, asyncio.Event]] = []
         self._stirred = asyncio.Event()
 
@@ -47,7 +49,7 @@ class VirtualTime:
             if len(self._sleepers) < busy:
                 await self._something(changed, until)
                 continue
-            if until is None and not self._sleepers:
+            if not self._sleepers and (until is None or (self.horizon is not None and until >= self.horizon - 0.001)):
                 self.idle.set()
                 await changed.wait()
             else:
