@@ -9,10 +9,10 @@ from msgspec import Struct, field
 from trunkline_actors import workflow as rules
 from trunkline_actors.shell import Command, Shell
 from trunkline_actors.workflow_blobs import MemoryBlobs, or_none
+from trunkline_actors.workflow_checks import input_problems
 from trunkline_actors.workflow_code import Caller, CodeBook, Middleware
 from trunkline_actors.workflow_model import Wait
 from trunkline_actors.workflow_runner import Runner
-from trunkline_actors.workflow_schemas import validator
 from trunkline_actors.workflow_source import RunSource
 from trunkline_actors.workflow_timeline import Timeline
 from trunkline_actors.workflow_walk import functions_of, leaves
@@ -213,10 +213,8 @@ class World:
     async def begin(self, given: Any, deadline_s: float | None) -> None:
         """Append that the run was begun, by the first process."""
         definition = self.workflow.definition
-        if definition.inputs is not None:
-            for error in validator(definition.inputs).iter_errors(given):
-                path = ".".join(map(str, ("input", *error.absolute_path)))
-                raise _as_error(Refused(code="invalid_request", message=f"{path}: {error.message}", param=path))
+        if found := input_problems(definition, given, deadline_s):
+            raise _as_error(Refused(code="invalid_request", message=str(found[0]), param=found[0].path))
         await self.blobs.put(self._id, "definition", msgspec.to_builtins(definition))
         await self.blobs.put(self._id, "input", given)
         seconds = deadline_s or definition.deadline_s
