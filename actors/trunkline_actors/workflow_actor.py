@@ -172,6 +172,10 @@ class WorkflowActor(ServiceActor):
         except msgspec.ValidationError as error:
             message, _, path = str(error).partition(" - at `$")
             return Refused(code="invalid_request", message=message, param=path.strip(".`") or "definition")
+        except RecursionError:
+            return Refused(
+                code="invalid_request", message="its steps lie too deep; make it flatter", param="definition"
+            )
 
     async def _with_budget(self, definition: Definition, thread: str) -> Refused | None:
         """What a run may cost in all is the budget of its thread."""

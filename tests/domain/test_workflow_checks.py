@@ -3,7 +3,8 @@
 from typing import Any
 
 import pytest
-from trunkline_actors.workflow_checks import DEEPEST, MOST_STEPS, problems
+from referencing.exceptions import Unresolvable
+from trunkline_actors.workflow_checks import DEEPEST, MOST_STEPS, input_problems, problems
 from trunkline_actors.workflow_model import (
     Choice,
     Code,
@@ -145,6 +146,24 @@ def test_a_schema_of_answers_is_looked_at_too_and_so_is_one_that_is_too_deep() -
         deep = {"not": deep}
     told = "steps[0].schema: is nested too deep to be checked; write its parts under $defs"
     assert found(ask("a", schema=deep)) == [told]
+
+
+def test_what_a_run_is_begun_with_fits_its_input_and_has_a_time() -> None:
+    inputs = {"type": "object", "properties": {"n": {"type": "object", "properties": {"m": {"type": "integer"}}}}}
+    definition = Definition(name="w", steps=[ask("a")], inputs=inputs)
+    assert input_problems(definition, {"n": {"m": 1}}, 5.0) == []
+    told = [str(one) for one in input_problems(definition, {"n": {"m": "x"}}, 0.0)]
+    assert told[0].startswith("deadline_s: must be more than 0 seconds")
+    assert told[1:] == ["input.n.m: 'x' is not of type 'integer'"]
+    assert [str(one) for one in input_problems(definition, 3, None)] == ["input: 3 is not of type 'object'"]
+    assert input_problems(Definition(name="w", steps=[ask("a")]), 3, None) == []
+
+
+def test_no_reference_of_a_schema_is_ever_fetched() -> None:
+    """One that was not checked, since it was begun by an earlier version."""
+    elsewhere = {"$ref": "http://127.0.0.1:9/schema"}
+    with pytest.raises(Unresolvable):
+        input_problems(Definition(name="w", steps=[ask("a")], inputs=elsewhere), {}, None)
 
 
 # -- sub-workflows

@@ -6,7 +6,7 @@ from given import NOON, recorded
 from hypothesis import given as with_any
 from hypothesis import strategies as st
 from msgspec import structs
-from trunkline_actors.workflow_timeline import Timeline
+from trunkline_actors.workflow_timeline import Timeline, listed
 from trunkline_events.envelope import RecordedEvent, Unknown
 from trunkline_events.workflow import (
     StepStarted,
@@ -147,6 +147,19 @@ def test_who_led_it_is_told_with_the_time_and_counted_without_the_time_that_nobo
     told = timeline(STARTED, resumed(""), SIGNALLED, resumed("two", ""), resumed("one", "two"))
     assert told.led == [(NOON + 1, "one"), (NOON + 4, "two"), (NOON + 5, "one")]
     assert told.shown(NOON)["metrics"]["led_by"] == 2
+
+
+def test_a_list_shows_a_run_by_its_last_event() -> None:
+    of = {"id": "r", "workflow": "w", "seq": 9, "at": "2026-11-21T12:00:00.000000Z", "cost_usd": None}
+    under = listed(_recorded(BEGUN, 9), open_run("one", 9), [])
+    assert under == {**of, "status": "running", "by": "one", "waits_for": [], "duration_ms": None}
+    free = listed(_recorded(SIGNALLED, 9), open_run("", 9), ["f"])
+    assert (free["by"], free["waits_for"], free["status"]) == (None, ["f"], "running")
+    for ended, status in zip(ENDED, ("completed", "failed", "cancelled"), strict=True):
+        over = listed(_recorded(ended, 9), None, [])
+        assert (over["status"], over["by"], over["cost_usd"], over["duration_ms"]) == (status, None, "0", 2_000.0)
+    unknown = Unknown(name="workflow.new.v9", data=b"{}", problem="unknown")
+    assert listed(_recorded(unknown, 9), None, [])["workflow"] == ""
 
 
 def test_an_event_that_this_version_does_not_know_is_passed_over() -> None:
