@@ -37,7 +37,7 @@ SHELLS = {
         *("keys_door", "keys_limiter", "keys_actor"),  # keys of callers
         *("present", "advice", "tracing", "telling"),
         *("degraded", "staleness"),  # doing with less
-        *("workflow_actor", "workflow_source"),
+        *("workflow_actor", "workflow_source", "workflow_waiting"),
         *("registrar", "readers", "threads", "circuits", "keeper", "lease", "dependents", "draining", "policymaker"),
         # what a process remembers, and keeps in the bus
         *("bucket", "kv", "claims", "answer_store", "ledger", "snapshots", "minutes", "metrics"),

@@ -150,6 +150,8 @@ def spent_by(fact: StepCompleted | StepFailed) -> Spent:
 
 
 def _not_ours(run: Run, by: str) -> Refused | None:
+    if not run.id:
+        return _no_run()
     if run.status != "running":
         return OVER
     return None if run.by == by else GONE
@@ -157,7 +159,7 @@ def _not_ours(run: Run, by: str) -> Refused | None:
 
 def start(run: Run, fact: WorkflowStarted) -> WorkflowStarted | Refused | None:
     """Begin a run; None where the very same was begun under this id."""
-    if run is NOTHING or not run.id:
+    if not run.id:
         return fact
     if (run.workflow, run.version, run.input) == (fact.workflow, fact.version, fact.input):
         return None
@@ -166,6 +168,8 @@ def start(run: Run, fact: WorkflowStarted) -> WorkflowStarted | Refused | None:
 
 def take(run: Run, by: str, before: str, why: Literal["lost", "left"]) -> WorkflowResumed | Refused | None:
     """Lead a run that nobody leads any more; refused where somebody else was quicker, or it is over."""
+    if not run.id:
+        return _no_run()
     if run.status != "running":
         return OVER
     if run.by == by:
@@ -216,10 +220,10 @@ class Trouble(Struct, frozen=True, kw_only=True):
 
 
 def fail(run: Run, by: str, over: Attempt, trouble: Trouble, now: float) -> StepFailed | Refused | None:
-    """An attempt failed; None where the step has ended already."""
+    """An attempt failed; None where the step has ended already, or this very failure is known."""
     if refused := _not_ours(run, by):
         return refused
-    if over.step in run.done:
+    if over.step in run.done or over.attempt <= run.failures.get(over.step, 0):
         return None
     return StepFailed(
         workflow=run.workflow,

@@ -172,6 +172,10 @@ class WorkflowActor(ServiceActor):
         except msgspec.ValidationError as error:
             message, _, path = str(error).partition(" - at `$")
             return Refused(code="invalid_request", message=message, param=path.strip(".`") or "definition")
+        except RecursionError:
+            return Refused(
+                code="invalid_request", message="its steps lie too deep; make it flatter", param="definition"
+            )
 
     async def _with_budget(self, definition: Definition, thread: str) -> Refused | None:
         """What a run may cost in all is the budget of its thread."""
@@ -214,7 +218,7 @@ class WorkflowActor(ServiceActor):
             await asyncio.gather(self._blobs.put(run_id, version, told), self._blobs.put(run_id, digest, given.input))
         except TooLarge as error:
             return Refused(code="invalid_request", message=f"the input or the definition is too large: {error}")
-        source = RunSource(runtime.log, run_id)
+        source = RunSource(runtime.log, run_id, runtime.clock)
         source.traceparent = traceparent
         command: Command[Run] = Command(
             category="workflow",
@@ -326,7 +330,7 @@ class WorkflowActor(ServiceActor):
         return Refused(code="not_found", message=f"there is no run {run.id!r} of this key's", param="id")
 
     async def _change(self, run_id: str, what: str, decide: Any) -> Reply:
-        source = RunSource(self._runtime.log, run_id)
+        source = RunSource(self._runtime.log, run_id, self._runtime.clock)
         command: Command[Run] = Command(
             category="workflow",
             aggregate=run_id,

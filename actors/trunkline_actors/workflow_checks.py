@@ -2,10 +2,9 @@
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, assert_never
 
-import jsonschema
 from trunkline_events.money import BadAmount, nanos_from_usd
 
 from trunkline_actors.shapes import Problem, at, suggestion
@@ -22,6 +21,7 @@ from trunkline_actors.workflow_model import (
     Sub,
     Wait,
 )
+from trunkline_actors.workflow_schemas import fields_of, required_of, schema_problems, validator
 from trunkline_actors.workflow_templates import BadTemplate, names_in, root_of
 
 MOST_STEPS = 1_000
@@ -35,18 +35,15 @@ Found = Iterator[Problem]
 
 def problems(definition: Definition) -> list[Problem]:
     """Everything that is wrong with it, each with its place, in the order of the definition."""
-    known = fields_of(definition)
     found = list(_name(definition.name, "name"))
-    if count(definition.steps) > MOST_STEPS:
-        found.append(Problem("steps", f"has more than {MOST_STEPS:,} steps; go through a list with a map instead"))
-        return found
+    if too_much := _size(definition.steps):
+        return [*found, too_much]
     checker = _Checker(made_of(definition.steps))
-    after = checker.sequence(definition.steps, "steps", known, 0)
+    after = checker.sequence(definition.steps, "steps", fields_of(definition.inputs))
     if definition.output is not None:
         checker.variable(definition.output, "output", after)
     found += checker.found
-    found += _amount(definition.budget_usd, "budget_usd")
-    found += _seconds(definition.deadline_s, "deadline_s")
+    found += _around(definition, "")
     return found
 
 
@@ -55,36 +52,43 @@ def input_problems(definition: Definition, given: Any, deadline_s: float | None)
     found = list(_seconds(deadline_s, "deadline_s"))
     if definition.inputs is None:
         return found
-    errors = jsonschema.Draft202012Validator(definition.inputs).iter_errors(given)
+    errors = validator(definition.inputs).iter_errors(given)
     return found + [Problem(".".join(map(str, ("input", *one.absolute_path))), one.message[:300]) for one in errors]
 
 
-def fields_of(definition: Definition) -> set[str] | None:
-    """The variables that its input gives; None: whatever it is given."""
-    if definition.inputs is None:
+def _around(definition: Definition, prefix: str) -> Found:
+    """What a definition says beside its steps."""
+    if definition.inputs is not None:
+        yield from schema_problems(definition.inputs, f"{prefix}inputs")
+    yield from _amount(definition.budget_usd, f"{prefix}budget_usd")
+    yield from _seconds(definition.deadline_s, f"{prefix}deadline_s")
+
+
+def _size(steps: Sequence[Step]) -> Problem | None:
+    """More steps than there may be, or deeper ones. Level by level, so that no depth is too deep to be told."""
+    level, number = [(step, at("steps", place)) for place, step in enumerate(steps)], 0
+    for _ in range(DEEPEST + 1):
+        number += len(level)
+        if number > MOST_STEPS:
+            return Problem("steps", f"has more than {MOST_STEPS:,} steps; go through a list with a map instead")
+        level = [inner for step, path in level for inner in _within(step, path)]
+    if not level:
         return None
-    properties = definition.inputs.get("properties")
-    if properties is None and "$ref" in definition.inputs:
-        name = str(definition.inputs["$ref"]).rpartition("/")[2]
-        properties = definition.inputs.get("$defs", {}).get(name, {}).get("properties")
-    return set(properties) if isinstance(properties, Mapping) else None
+    return Problem(level[0][1], f"lies more than {DEEPEST} levels deep; make it flatter, or a run of its own")
 
 
-def count(steps: Sequence[Step]) -> int:
-    """How many steps there are, those within others too."""
-    return sum(1 + count(inner) for inner in (_within(step) for step in steps))
-
-
-def _within(step: Step) -> list[Step]:
+def _within(step: Step, path: str) -> list[tuple[Step, str]]:
+    """The steps right inside a step, and where they are."""
     match step:
         case Parallel(steps=inner) | Each(steps=inner):
-            return inner
+            parts = {"steps": inner}
         case Choice(then=then, otherwise=otherwise):
-            return [*then, *otherwise]
+            parts = {"then": then, "otherwise": otherwise}
         case Sub(definition=definition):
-            return definition.steps
+            parts = {"definition.steps": definition.steps}
         case _:
             return []
+    return [(one, at(f"{path}.{name}", place)) for name, inner in parts.items() for place, one in enumerate(inner)]
 
 
 def made_of(steps: Sequence[Step], path: str = "steps") -> dict[str, str]:
@@ -97,13 +101,10 @@ class _Checker:
         self.found: list[Problem] = []
         self._made = made
 
-    def sequence(self, steps: Sequence[Step], path: str, known: set[str] | None, depth: int) -> set[str] | None:
+    def sequence(self, steps: Sequence[Step], path: str, known: set[str] | None) -> set[str] | None:
         """Check them in order; the variables known after them. None: any may be."""
         if not steps:
             self._tell(path, "has no steps; give it one at least")
-        if depth > DEEPEST:
-            self._tell(path, f"lies more than {DEEPEST} levels deep; make a workflow of its own of it")
-            return known
         seen: dict[str, str] = {}
         before, self._made = self._made, {**self._made, **made_of(steps, path)}
         for place, step in enumerate(steps):
@@ -112,12 +113,12 @@ class _Checker:
             if step.name in seen:
                 self._tell(f"{where}.name", f"{seen[step.name]} has the name {step.name!r} already; give it another")
             seen[step.name] = where
-            self._step(step, where, known, depth)
+            self._step(step, where, known)
             known = None if known is None else {*known, step.name}
         self._made = before
         return known
 
-    def _step(self, step: Step, where: str, known: set[str] | None, depth: int) -> None:
+    def _step(self, step: Step, where: str, known: set[str] | None) -> None:
         if step.when is not None:
             self._condition(step.when, f"{where}.when", known)
         match step:
@@ -129,16 +130,18 @@ class _Checker:
             case Wait(signal=signal):
                 self.found += _name(signal, f"{where}.signal")
             case Parallel(steps=steps):
-                self._parallel(steps, f"{where}.steps", known, depth)
+                self._parallel(steps, f"{where}.steps", known)
             case Choice(condition=condition, then=then, otherwise=otherwise):
                 self._condition(condition, f"{where}.condition", known)
-                self.sequence(then, f"{where}.then", known, depth + 1)
+                self.sequence(then, f"{where}.then", known)
                 if otherwise:
-                    self.sequence(otherwise, f"{where}.otherwise", known, depth + 1)
+                    self.sequence(otherwise, f"{where}.otherwise", known)
             case Each():
-                self._each(step, where, known, depth)
+                self._each(step, where, known)
             case Sub():
-                self._sub(step, where, known, depth)
+                self._sub(step, where, known)
+            case _:  # pragma: no cover
+                assert_never(step)
         if isinstance(step, Llm | Code):
             self.found += [*_seconds(step.timeout_s, f"{where}.timeout_s"), *_retry(step.retry, f"{where}.retry")]
 
@@ -153,10 +156,12 @@ class _Checker:
                 self._tell(path, f"a message has a role ({', '.join(ROLES)}) and a content, and nothing else")
             self._template(message.get("content", ""), f"{path}.content", known)
         self.found += _amount(step.budget_usd, f"{where}.budget_usd")
+        if step.schema is not None:
+            self.found += schema_problems(step.schema, f"{where}.schema")
         if not 0 <= step.repairs <= 10:
             self._tell(f"{where}.repairs", "must be from 0 to 10")
 
-    def _parallel(self, steps: Sequence[Step], path: str, known: set[str] | None, depth: int) -> None:
+    def _parallel(self, steps: Sequence[Step], path: str, known: set[str] | None) -> None:
         """None of them knows what another one makes."""
         if not steps:
             self._tell(path, "has no steps; give it one at least")
@@ -168,28 +173,31 @@ class _Checker:
             if step.name in names:
                 self._tell(f"{where}.name", f"{names[step.name]} has the name {step.name!r} already; give it another")
             names[step.name] = where
-            self._step(step, where, known, depth + 1)
+            self._step(step, where, known)
         self._made = before
 
-    def _each(self, step: Each, where: str, known: set[str] | None, depth: int) -> None:
+    def _each(self, step: Each, where: str, known: set[str] | None) -> None:
         self.variable(step.over, f"{where}.over", known)
         self.found += _name(step.item, f"{where}.item")
         if not 1 <= step.at_once <= 1_000:
             self._tell(f"{where}.at_once", "must be from 1 to 1,000")
-        self.sequence(step.steps, f"{where}.steps", None if known is None else {*known, step.item}, depth + 1)
+        self.sequence(step.steps, f"{where}.steps", None if known is None else {*known, step.item})
 
-    def _sub(self, step: Sub, where: str, known: set[str] | None, depth: int) -> None:
+    def _sub(self, step: Sub, where: str, known: set[str] | None) -> None:
         for name, variable in step.input.items():
             self.variable(variable, at(f"{where}.input", name), known)
-        needed = fields_of(step.definition)
-        required = (step.definition.inputs or {}).get("required", sorted(needed or ()))
-        for name in required:
+        definition, place = step.definition, f"{where}.definition."
+        for name in required_of(definition.inputs):
             if name not in step.input:
-                self._tell(f"{where}.input", f"workflow {step.definition.name!r} needs {name!r}; give it a variable")
-        inner = _Checker(made_of(step.definition.steps, f"{where}.definition.steps"))
-        given = set(step.input) if needed is None else needed | set(step.input)
-        inner.sequence(step.definition.steps, f"{where}.definition.steps", given, depth + 1)
+                self._tell(f"{where}.input", f"workflow {definition.name!r} needs {name!r}; give it a variable")
+        self.found += _name(definition.name, f"{place}name")
+        inner = _Checker(made_of(definition.steps, f"{place}steps"))
+        given = {*step.input, *(fields_of(definition.inputs) or ())}
+        after = inner.sequence(definition.steps, f"{place}steps", given)
+        if definition.output is not None:
+            inner.variable(definition.output, f"{place}output", after)
         self.found += inner.found
+        self.found += _around(definition, place)
 
     def _condition(self, condition: Condition, path: str, known: set[str] | None) -> None:
         self.variable(condition.value, f"{path}.value", known)
@@ -222,7 +230,7 @@ class _Checker:
 
 def _name(name: str, path: str) -> Found:
     if not _NAME.fullmatch(name):
-        yield Problem(path, f"{name!r} is no name: letters, digits, _ and -, beginning with a letter, at most 64")
+        yield Problem(path, f"{name!r} is no name: letters, digits, _ and -, beginning with a letter or _, at most 64")
 
 
 def _amount(amount: str | None, path: str) -> Found:

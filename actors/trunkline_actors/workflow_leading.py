@@ -166,7 +166,7 @@ class Leading:
     async def _take(self, run_id: str, run: OpenRun | None) -> None:
         if run is None:
             return
-        source = RunSource(self._runtime.log, run_id)
+        source = RunSource(self._runtime.log, run_id, self._runtime.clock)
         why = "lost" if run.by else "left"
         with contextlib.suppress(LogError):
             async with self._taking:

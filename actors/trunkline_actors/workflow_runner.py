@@ -28,6 +28,7 @@ from trunkline_actors.workflow_model import Code, Definition, Llm, Wait
 from trunkline_actors.workflow_source import RunSource
 from trunkline_actors.workflow_spans import of_run, of_step, run_span, step_span
 from trunkline_actors.workflow_steps import Attempting, perform
+from trunkline_actors.workflow_waiting import Waiter, until
 from trunkline_actors.workflow_walk import Failure, Ready, Walked, walk
 
 log = structlog.get_logger()
@@ -55,6 +56,7 @@ class Runner:
         clock: Callable[[], float] = time.time,
         known: tuple[Definition, Any] | None = None,
         tracing: Tracing | None = None,
+        wait: Waiter = until,
     ) -> None:
         self._source = source
         self._shell = shell
@@ -63,8 +65,9 @@ class Runner:
         self._caller = caller
         self._name = name
         self._clock = clock
+        self._wait = wait
         self._values: dict[str, Any] = {}
-        self._signals: dict[str, Any] = {}
+        self._signals: dict[str, Any] = {}  # by the names of their values: one may be sent again, with another
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._asking: dict[str, Attempting] = {}
         self._changed = asyncio.Event()
@@ -108,11 +111,19 @@ class Runner:
         return self.run.status != "running" or self.run.by != self._name
 
     async def _go_on(self) -> None:
+        self._changed.clear()
+        known = self.run
         walked = await self._where()
+        if self.run is not known:
+            return  # more has happened meanwhile: a step that is over would be done again
         now = self._clock()
         if walked.failed is not None:
             done = self.run.done[walked.failed]
             await self._end(walked.failed, done.code, done.detail)
+        elif walked.broken:
+            detail = name_of("detail")
+            await self._blobs.put(self.run.id, detail, walked.broken)
+            await self._end("", "invalid_output", detail)
         elif walked.finished:
             await self._finish(walked.output)
         elif self.run.deadline is not None and now >= self.run.deadline:
@@ -122,10 +133,12 @@ class Runner:
 
     async def _tend(self, ready: list[Ready], now: float) -> None:
         """Have all that is ready done, what is not wanted any more cut, and wait until something has changed."""
-        self._changed.clear()
         wanted = {one.path: one for one in ready}
-        for path in [path for path in self._tasks if path not in wanted]:
+        unwanted = [path for path in self._tasks if path not in wanted]
+        for path in unwanted:
             await self._cut(path)
+        if unwanted:
+            return  # more may have happened meanwhile
         soonest = self.run.deadline
         for path, one in wanted.items():
             if path in self._tasks:
@@ -136,9 +149,7 @@ class Runner:
                 continue
             task = self._tasks[path] = asyncio.create_task(self._do(one))
             task.add_done_callback(partial(self._done, path))
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(None if soonest is None else max(0.0, soonest - now)):
-                await self._changed.wait()
+        await self._wait(self._changed, None if soonest is None else max(0.0, soonest - now), len(self._tasks))
 
     def _done(self, path: str, task: asyncio.Task[None]) -> None:
         if self._tasks.get(path) is task:
@@ -169,10 +180,11 @@ class Runner:
                     continue
                 self._values[path] = value
             outcomes[path] = self._values[path]
-        for name, value in run.signals.items():
-            if name not in self._signals:
-                self._signals[name] = or_none(await self._blobs.get(run.id, value))
-        return walk(self._definition, self._given, outcomes, self._signals)
+        for value in run.signals.values():
+            if value not in self._signals:
+                self._signals[value] = or_none(await self._blobs.get(run.id, value))
+        signals = {name: self._signals[value] for name, value in run.signals.items()}
+        return walk(self._definition, self._given, outcomes, signals)
 
     # -- one step --------------------------------------------------------------------------------------------------
 
@@ -233,7 +245,7 @@ class Runner:
         pause = retry.pause(attempt) if retry is not None and error.retryable else None
         detail = name_of(ready.path, attempt, "detail")
         try:
-            await self._persist(detail, str(error)[:4000])
+            await self._persist(detail, str(error)[:4000].encode(errors="replace").decode())
         except TooLarge:
             detail = ""
         return Trouble(code=error.code, detail=detail, pause=pause, fatal=ready.step.critical)
@@ -245,6 +257,8 @@ class Runner:
             await self._completed(ready, over, output)
             return
         failed = trouble
+        if ready.path in self.run.done:  # it was done, its output was lost, and now it can't be done again
+            await self._end(ready.path, failed.code, failed.detail)
         await self._recorded(
             f"{ready.path}/{over.attempt}/failed", lambda run, now: rules.fail(run, self._name, over, failed, now)
         )
@@ -313,8 +327,9 @@ class Runner:
     # -- cutting ---------------------------------------------------------------------------------------------------
 
     async def _cut(self, path: str) -> None:
-        task = self._tasks.pop(path)
-        attempting = self._asking.get(path)
+        task, attempting = self._tasks.pop(path, None), self._asking.get(path)
+        if task is None:
+            return  # it has ended while another one was cut
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         if attempting is not None and attempting.asking is not None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 from typing import cast
 
 import structlog
@@ -18,9 +19,10 @@ log = structlog.get_logger()
 class RunSource:
     """A `Source` of one run: as it was read, and as it became by what was appended here or heard of."""
 
-    def __init__(self, log_: Log, run_id: str) -> None:
+    def __init__(self, log_: Log, run_id: str, clock: Callable[[], float] = time.time) -> None:
         self._log = log_
         self._id = run_id
+        self._clock = clock
         self._lock = asyncio.Lock()
         self.run = rules.NOTHING
         self.sequence = 0
@@ -55,4 +57,4 @@ class RunSource:
     def learn(self, aggregate: str, event: Event, sequence: int) -> None:
         if sequence > self.sequence:
             self.sequence = sequence
-            self.run = rules.evolve(self.run, cast("WorkflowFact", event), self._id, time.time())
+            self.run = rules.evolve(self.run, cast("WorkflowFact", event), self._id, self._clock())

@@ -5,7 +5,6 @@ import inspect
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-import jsonschema
 import msgspec
 import structlog
 from msgspec import Struct
@@ -13,6 +12,7 @@ from msgspec import Struct
 from trunkline_actors.workflow import Spent
 from trunkline_actors.workflow_code import Ask, Caller, CodeBook, Middleware, Said, StepContext, StepError
 from trunkline_actors.workflow_model import Code, Llm
+from trunkline_actors.workflow_schemas import validator
 from trunkline_actors.workflow_templates import NoValue, render, value_of
 from trunkline_actors.workflow_threads import in_thread
 from trunkline_actors.workflow_walk import Ready, Variables
@@ -66,6 +66,11 @@ async def perform(ready: Ready, attempting: Attempting, book: CodeBook, caller: 
         if attempting.asking is not None:
             await caller.abort(attempting.asking)
         raise StepError("timeout", f"it took more than {getattr(step, 'timeout_s', None) or DEFAULT_S:g} s") from None
+    except StepError:
+        raise
+    except Exception as error:  # whatever it was, it counts as an attempt: else it would be tried forever
+        log.exception("workflow.step_broke", run=attempting.run, step=ready.path)
+        raise StepError("internal", f"{type(error).__name__}: {error}") from error
     try:
         return msgspec.json.decode(msgspec.json.encode(output))
     except (TypeError, ValueError, msgspec.MsgspecError, RecursionError) as error:
@@ -140,7 +145,10 @@ async def _call(step: Code, variables: Variables, book: CodeBook) -> Any:
             f"no function {step.function!r} is known here; start `trunkline run workflow --import` with its module"
         )
         raise StepError("unknown_function", message, retryable=False)
-    given = {name: value_of(variable, variables) for name, variable in step.takes.items()}
+    try:
+        given = {name: value_of(variable, variables) for name, variable in step.takes.items()}
+    except NoValue as error:
+        raise StepError("invalid_input", str(error), retryable=False) from error
     try:
         if inspect.iscoroutinefunction(function):
             return await function(**given)
@@ -225,7 +233,7 @@ def _read(text: str, schema: dict[str, Any]) -> tuple[Any, str | None]:
         value = msgspec.json.decode(stripped)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         return None, f"it is no JSON ({error})"
-    found = next(jsonschema.Draft202012Validator(schema).iter_errors(value), None)
+    found = next(validator(schema).iter_errors(value), None)
     if found is None:
         return value, None
     place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in found.absolute_path)

@@ -7,7 +7,7 @@ attributes of objects. `{{` stands for a brace.
 import re
 import string
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, assert_never
 
 import msgspec
 
@@ -27,18 +27,22 @@ class NoValue(LookupError):
 
 def names_in(template: str) -> Iterator[str]:
     """The variables a template names, as written: `doc.title`. Raises BadTemplate."""
-    try:
-        for _, name, spec, conversion in string.Formatter().parse(template):
-            if name is None:
-                continue
-            if spec or conversion:
-                raise BadTemplate(f"{{{name}}} has a format or a conversion; only names are taken: {{{name}}}")
+    for _, name in _parts(template):
+        if name is not None:
             root_of(name)
             yield name
+
+
+def _parts(template: str) -> Iterator[tuple[str, str | None]]:
+    """Texts, each with the name that follows it, if any. Raises BadTemplate."""
+    try:
+        parts = list(string.Formatter().parse(template))
     except ValueError as error:
-        if isinstance(error, BadTemplate):
-            raise
         raise BadTemplate(f"{error}; write {{{{ and }}}} for braces that are meant as such") from error
+    for text, name, spec, conversion in parts:
+        if spec or conversion:
+            raise BadTemplate(f"{{{name}}} has a format or a conversion; only names are taken: {{{name}}}")
+        yield text, name
 
 
 def root_of(name: str) -> str:
@@ -64,7 +68,7 @@ def value_of(name: str, variables: Mapping[str, Any]) -> Any:
             value = (
                 value[int(index)] if index is not None and isinstance(value, list) else value[key or index or quoted]
             )
-        except (KeyError, IndexError, TypeError):
+        except (KeyError, IndexError, TypeError, ValueError):  # the last: more digits than Python reads as a number
             raise NoValue(f"{passed!r} has no part {part.group(0)!r}; it is {_shown(value)}") from None
         passed += part.group(0)
     return value
@@ -73,7 +77,7 @@ def value_of(name: str, variables: Mapping[str, Any]) -> Any:
 def render(template: str, variables: Mapping[str, Any]) -> str:
     """The text with its variables filled in: texts as they are, anything else as JSON. Raises BadTemplate, NoValue."""
     out: list[str] = []
-    for text, name, _, _ in string.Formatter().parse(template):
+    for text, name in _parts(template):
         out.append(text)
         if name is not None:
             value = value_of(name, variables)
@@ -106,6 +110,8 @@ def holds(condition: Condition, variables: Mapping[str, Any]) -> bool:
                 return bool(value in other)
             case "not in":
                 return bool(value not in other)
+            case _:  # pragma: no cover
+                assert_never(condition.is_)
     except TypeError:
         return False
 

@@ -9,7 +9,6 @@ from trunkline_events.money import usd_from_nanos
 from trunkline_events.times import format_time
 from trunkline_events.workflow import (
     StepCompleted,
-    StepEnded,
     StepFailed,
     StepStarted,
     WorkflowCancelled,
@@ -30,7 +29,9 @@ from trunkline_actors.workflow import Run, Spent, spent_by
 class StepLine(Struct, kw_only=True):
     """One step: `attempts` counts those that began. Times are Unix times; `busy_ms` is the time of all attempts.
 
-    `by` is who led the run when the last of them began.
+    `status` is running, waiting (to be tried again), completed, skipped, failed, or cut: what was under way when its
+    run ended. `code` is that of the last failure, unless the step was done after all. `by` is who led the run when the
+    last attempt began.
     """
 
     step: str
@@ -64,25 +65,33 @@ class Timeline:
         if isinstance(fact, StepStarted):
             line = self._line(fact.step, event.time)
             line.kind, line.status, line.attempts, line.by = fact.kind, "running", fact.attempt, self.run.by
+            line.ended = None
         elif isinstance(fact, StepCompleted | StepFailed):
             self._ended(fact, event.time)
+        elif isinstance(fact, WorkflowEnded):
+            self._cut(event.time)
         elif isinstance(fact, WorkflowStarted | WorkflowResumed) and fact.by:
             self.led.append((event.time, fact.by))
+
+    def _cut(self, time: float) -> None:
+        for line in self.steps.values():
+            if line.status in ("running", "waiting"):
+                line.status, line.ended = "cut", time
 
     def _line(self, step: str, time: float) -> StepLine:
         return self.steps.setdefault(step, StepLine(step=step, began=time))
 
-    def _ended(self, fact: StepEnded, time: float) -> None:
+    def _ended(self, fact: StepCompleted | StepFailed, time: float) -> None:
         line = self._line(fact.step, time)
         line.attempts = max(line.attempts, fact.attempt)
         line.busy_ms = round(line.busy_ms + fact.duration_ms, 3)
-        assert isinstance(fact, StepCompleted | StepFailed)
         line.spent += spent_by(fact)
         line.ended = time
         if isinstance(fact, StepFailed):
             line.code = fact.code
             line.status = "failed" if fact.retry_at is None else "waiting"
         else:
+            line.code = ""
             line.status = "skipped" if fact.skipped else "completed"
 
     def shown(self, now: float) -> dict[str, Any]:

@@ -5,7 +5,7 @@ found out by walking the definition from its beginning, which is quick, and the 
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, assert_never
 
 from msgspec import Struct, field
 
@@ -37,13 +37,14 @@ class Ready(Struct, frozen=True):
 
 class Walked(Struct):
     """Where a run stands. `failed` is the step that it can't do without and that has failed; `output` is there once
-    `finished`.
+    `finished`. `broken` says why there is none though all is done: what is to be the output has no such part.
     """
 
     ready: list[Ready] = field(default_factory=list)
     finished: bool = False
     output: Any = None
     failed: str | None = None
+    broken: str = ""
 
 
 Outcome = Any
@@ -70,8 +71,8 @@ def walk(definition: Definition, given: Any, outcomes: Mapping[str, Outcome], si
         return Walked(ready=walker.ready)
     except _Failed as failed:
         return Walked(failed=failed.path)
-    except NoValue:  # an output that is not there; the last step's is
-        return Walked(finished=True)
+    except NoValue as error:
+        return Walked(broken=str(error))
     return Walked(finished=True, output=output)
 
 
@@ -142,6 +143,8 @@ class _Walker:
                 case Sub(definition=definition):
                     given = {name: value_of(variable, variables) for name, variable in step.input.items()}
                     return self.definition(definition, f"{path}/", given)
+                case _:  # pragma: no cover
+                    assert_never(step)
         except NoValue as error:
             return self._wait_for(Ready(path, step, variables, broken=str(error)))
 
@@ -187,6 +190,8 @@ def leaves(steps: Sequence[Step]) -> list[Leaf]:
                 found += leaves([*then, *otherwise])
             case Sub(definition=definition):
                 found += leaves(definition.steps)
+            case _:  # pragma: no cover
+                assert_never(step)
     return found
 
 

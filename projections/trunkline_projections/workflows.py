@@ -1,5 +1,7 @@
 """Which runs of workflows are under way, and who leads each: what it takes to go on with those of a dead process."""
 
+from typing import assert_never
+
 from msgspec import Struct
 from trunkline_events.workflow import (
     StepCompleted,
@@ -52,4 +54,6 @@ def evolve(state: Runs, fact: WorkflowFact, run_id: str, sequence: int, time: fl
             state.pop(run_id, None)
         case StepStarted() | StepCompleted() | StepFailed() | WorkflowSignalled():
             pass
+        case _:  # pragma: no cover
+            assert_never(fact)
     return state

@@ -122,3 +122,20 @@ async def test_a_run_that_is_not_there_is_not_found(gw: Gateway, verb: str) -> N
     more = {"name": "x", "value": 1} if verb == "signal" else {}
     with pytest.raises(errors.NotFound):
         await getattr(gw.workflows, verb)(id="nobody", **more)
+
+
+@pytest.mark.parametrize("levels", [20, 400, 600, 3_000])
+async def test_steps_that_lie_too_deep_are_refused_however_deep(engine: Engine, gw: Gateway, levels: int) -> None:
+    inside, outside = b'{"kind":"llm","name":"a","prompt":"x"}', b'{"kind":"parallel","name":"p","steps":['
+    steps = outside * levels + inside + b"]}" * levels
+    body = b'{"definition":{"name":"w","steps":[' + steps + b"]}}"
+    reply = await gw._connection.nats.request("trunkline.workflows.start", body, timeout=10)
+    assert b'"code":"invalid_request"' in reply.data
+    assert b"deep" in reply.data or b"JSON" in reply.data
+
+
+async def test_a_schema_that_refers_to_another_document_is_refused_and_nothing_is_fetched(gw: Gateway) -> None:
+    definition = {"name": "w", "steps": [{"kind": "llm", "name": "a", "prompt": "x"}]}
+    for inputs in ({"$ref": "http://127.0.0.1:9/x"}, {"type": "thing"}):
+        with pytest.raises(errors.InvalidRequest, match=r"inputs|schema"):
+            await gw.workflows.start(definition={**definition, "inputs": inputs}, input={})

@@ -28,6 +28,7 @@ MARKS = {
     "failed": ("✗", "red"),
     "skipped": ("–", "dim"),
     "waiting": ("…", "yellow"),
+    "cut": ("–", "dim"),
 }
 LONGEST_NAME = 40
 
@@ -175,8 +176,8 @@ class Steps(Lines):
         if line.status == "waiting":
             again = self.timeline.run.retry_at.get(line.step, now)
             words.append(f"{line.code}, again in {seconds(max(0.0, again - now))}")
-        elif line.status in ("failed", "skipped"):
-            words.append(line.code or line.status)
+        elif line.status in ("failed", "skipped", "cut"):
+            words.append(line.code if line.status == "failed" and line.code else line.status)
         name = line.step if len(line.step) <= width else f"…{line.step[1 - width :]}"
         text = plain(f"{name:<{width}}  {'  '.join(words)}", self.stream)[: columns - 3]
         return f"{styled(mark, style, self.stream)} {text}"
