@@ -17,8 +17,8 @@ pytest_plugins = ["gateway"]
 SEMVER = re.compile(r"\d+\.\d+\.\d+(?:-[\w.-]+)?(?:\+[\w.-]+)?")
 NAME = re.compile(r"[A-Za-z0-9_-]+")
 # Two hosts: each a router, a provider and a keyholder; one of them also registry, threads, budgets, policy, metrics,
-# routing, circuits, plugins, secrets, keys and keeper.
-SERVICES = 2 * 3 + 11
+# routing, circuits, plugins, secrets, keys, keeper and workflow.
+SERVICES = 2 * 3 + 12
 
 
 @pytest.fixture

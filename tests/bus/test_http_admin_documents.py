@@ -9,8 +9,8 @@ from trunkline_events.connection import Connection
 
 pytest_plugins = ["gateway", "edge_kit"]
 
-OF_INSTANCES = "trunkline.provider."
-"""Endpoints of one provider instance: what processes ask of one another, and models on its machine."""
+OF_INSTANCES = ("trunkline.provider.", "trunkline.workflows.start.")
+"""Endpoints of one instance or process: what processes ask of one another, and models on its machine."""
 CHATS = {"trunkline.chat", "trunkline.embeddings", "trunkline.chat.abort", "trunkline.chat.join"}
 
 

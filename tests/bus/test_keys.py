@@ -28,9 +28,11 @@ READ = {
     *("policy.get", "policy.history", "policy.diff", "policy.validate", "routing.recommend", "routing.log"),
     *("threads.get", "threads.list", "budgets.get", "budgets.list", "plugins.get", "plugins.list"),
     *("circuits.get", "circuits.list", "circuits.history", "keys.get", "keys.list"),
-    *("secrets.list", "secrets.describe", "secrets.holders"),
+    *("secrets.list", "secrets.describe", "secrets.holders", "workflows.list"),
 }
 CHAT = {"chat", "embeddings", "chat.abort"}
+OF_A_RUN = {"workflows.get", "workflows.cancel", "workflows.signal"}
+"""For any key: its actor looks whether the run is that key's; `test_workflow_commands.py` does."""
 INTERNAL = {"chat.join"} | {f"provider.scripted.{name}" for name in ("chat", "embeddings", "ready", "check")}
 INTERNAL |= {"provider.scripted.models.join-pull"}
 """What processes of the gateway ask one another; who else may publish there is for the permissions of NATS."""
@@ -59,6 +61,13 @@ async def endpoints(connection: Connection) -> dict[str, str]:
         return found
 
 
+def needs(subject: str) -> str:
+    """The scope that an endpoint takes."""
+    if subject in CHAT or subject.startswith("workflows.start"):
+        return "chat"
+    return "read" if subject in READ else "admin"
+
+
 async def test_every_endpoint_asks_for_the_scope_it_takes_and_none_was_forgotten(
     gw: Gateway, host: Host, connection: Connection
 ) -> None:
@@ -71,10 +80,12 @@ async def test_every_endpoint_asks_for_the_scope_it_takes_and_none_was_forgotten
         if subject in INTERNAL:
             assert said == "", subject
             continue
-        need = "chat" if subject in CHAT else "read" if subject in READ else "admin"
+        if subject in OF_A_RUN:
+            assert said == "open", subject
+        need = needs(subject)
         for who, key in held.keys.items():
             fields = {headers.KEY: key} if key else None
-            expected = held.expected(who, need)
+            expected = 0 if subject in OF_A_RUN and who in held.scopes else held.expected(who, need)
             if expected == 0 and subject not in CHAT:
                 continue  # what it does then is for its own tests; that it is let in is in the other direction below
             reply = await connection.nats.request(f"trunkline.{subject}", b"{", timeout=10, headers=fields)
@@ -90,8 +101,8 @@ async def test_whoever_has_the_scope_is_let_in(gw: Gateway, host: Host, connecti
     for subject in await endpoints(connection):
         if subject in INTERNAL | CHAT or subject.startswith("secrets."):
             continue
-        need = "read" if subject in READ else "admin"
-        for who in ("admin", "all", need):
+        need = needs(subject)
+        for who in {"all", need} | ({"admin"} if need == "read" else set()):
             fields = {headers.KEY: held.keys[who]}
             reply = await connection.nats.request(f"trunkline.{subject}", b"{", timeout=10, headers=fields)
             assert (reply.headers or {})[headers.ERROR_CODE] == "400", (subject, who)

@@ -3,11 +3,13 @@
 import asyncio
 from typing import Any
 
+import msgspec
 import pytest
 import trunkline
 from audit import history, kinds
 from trunkline import errors
 from trunkline.client import Gateway
+from trunkline.gateway.bus_commands import COMMANDS
 from trunkline.workflows import Engine, LLMStep, WaitStep, Workflow, WorkflowFailed
 from trunkline_events.thread import RouteDecided
 
@@ -139,3 +141,20 @@ async def test_a_schema_that_refers_to_another_document_is_refused_and_nothing_i
     for inputs in ({"$ref": "http://127.0.0.1:9/x"}, {"type": "thing"}):
         with pytest.raises(errors.InvalidRequest, match=r"inputs|schema"):
             await gw.workflows.start(definition={**definition, "inputs": inputs}, input={})
+
+
+async def test_what_is_answered_is_as_the_document_of_the_bus_has_it(engine: Engine, gw: Gateway) -> None:
+    workflow = Workflow("w", [echo("draft", "x"), WaitStep("approval", "approved")])
+    definition = msgspec.to_builtins(workflow.definition)
+    held = {
+        "start": await gw.workflows.start(definition=definition, id="r"),
+        "signal": await gw.workflows.signal(id="r", name="approved", value=1),
+        "get": await gw.workflows.get(id="r", wait_s=10),
+        "list": await gw.workflows.list(),
+    }
+    held["cancel"] = await gw.workflows.cancel(id=(await gw.workflows.start(definition=definition))["id"])
+    for verb, said in held.items():
+        kind = COMMANDS[f"trunkline.workflows.{verb}"].gives
+        told = msgspec.to_builtins(msgspec.convert(said, kind))
+        assert {name: told.get(name) for name in said} == said, verb
+        assert set(told) - set(said) <= {"stale"}, verb

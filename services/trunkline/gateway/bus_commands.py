@@ -3,7 +3,16 @@
 from typing import Any
 
 from msgspec import Struct
-from trunkline_actors import cataloguing, keyholder, keys, lifecycle, policy_commands, registry, secretary
+from trunkline_actors import (
+    cataloguing,
+    keyholder,
+    keys,
+    lifecycle,
+    policy_commands,
+    registry,
+    secretary,
+    workflow_actor,
+)
 from trunkline_actors.advice import Recent, Recommend
 from trunkline_actors.budgets import Scope, SetBudget
 from trunkline_actors.circuits import OfAll, OfHistory, OfProvider
@@ -14,7 +23,7 @@ from trunkline_actors.plugin_reader import OfPlugin
 from trunkline_actors.threads import Configure, ThreadId
 from trunkline_events.registry import Model, Provider
 
-from trunkline.gateway import answers, answers_log, answers_money, asked
+from trunkline.gateway import answers, answers_log, answers_money, answers_workflows, asked
 from trunkline.gateway.commands import without
 
 ANY: dict[str, Any] = {"type": "object"}
@@ -88,6 +97,11 @@ COMMANDS: dict[str, Command] = {
     "trunkline.circuits.list": Command(OfAll, answers_money.Circuits),
     "trunkline.circuits.reset": Command(OfProvider, answers_money.OneCircuit),
     "trunkline.circuits.history": Command(OfHistory, answers_money.CircuitHistory),
+    "trunkline.workflows.start": Command(workflow_actor.Start, answers_workflows.Begun),
+    "trunkline.workflows.get": Command(workflow_actor.Get, answers_workflows.OneRun),
+    "trunkline.workflows.list": Command(workflow_actor.OfRuns, answers_workflows.Runs),
+    "trunkline.workflows.cancel": Command(workflow_actor.OfRun, answers_workflows.RunChanged),
+    "trunkline.workflows.signal": Command(workflow_actor.Tell, answers_workflows.RunChanged),
     "trunkline.plugins.list": Command(Page, answers_log.Plugins),
     "trunkline.plugins.get": Command(OfPlugin, answers_log.OnePlugin),
     "trunkline.keys.issue": Command(keys.Issue, ANY),
