@@ -40,7 +40,7 @@ class Led(Struct, frozen=True, kw_only=True):
 
 
 class RunStep(Struct, frozen=True, kw_only=True):
-    """One step; `waiting` is to be tried again, `cut` was under way when its run ended. `busy_ms` is of all attempts."""
+    """One step; `waiting` is to be tried again, `cut` was under way when its run ended. `busy_ms`: of all attempts."""
 
     step: str
     kind: str
