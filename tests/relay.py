@@ -1,7 +1,6 @@
 """A TCP relay before a server, which can lose what the server says: for acknowledgements that never arrive."""
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -14,7 +13,7 @@ class Relay:
         self.deaf = False
         self.passed = asyncio.Event()
         """Set whenever something passed from a client to the server."""
-        self._writers: set[asyncio.StreamWriter] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server
 
     @property
@@ -25,10 +24,20 @@ class Relay:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there, back = await asyncio.open_connection("127.0.0.1", self._to)
-        self._writers |= {writer, back}
-        with contextlib.suppress(ConnectionError):
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        ends = [writer]
+        try:
+            there, back = await asyncio.open_connection("127.0.0.1", self._to)
+            ends.append(back)
             await asyncio.gather(self._pass(reader, back, to_server=True), self._pass(there, writer, to_server=False))
+        except (ConnectionError, asyncio.CancelledError):
+            pass  # cancelled only when it is cut: streams would log it
+        finally:
+            self._tasks.discard(task)
+            for end in ends:
+                end.transport.abort()
 
     async def _pass(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, *, to_server: bool) -> None:
         while data := await source.read(65536):
@@ -40,16 +49,15 @@ class Relay:
         sink.close()
 
     def cut(self) -> None:
-        for writer in self._writers:
-            writer.close()
-        self._writers.clear()
+        for task in self._tasks:
+            task.cancel()
 
     async def stop(self) -> None:
         self._server.close()
-        for _ in range(4):  # what was accepted just now is known, or nobody would close it
+        for _ in range(4):  # what was accepted just now has its task, or nobody would close it
             await asyncio.sleep(0)
         self.cut()
-        await asyncio.sleep(0)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
 @asynccontextmanager
