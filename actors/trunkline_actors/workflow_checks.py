@@ -43,7 +43,10 @@ def problems(definition: Definition) -> list[Problem]:
     if definition.output is not None:
         checker.variable(definition.output, "output", after)
     found += checker.found
-    found += _around(definition, "")
+    if definition.inputs is not None:
+        found += schema_problems(definition.inputs, "inputs")
+    found += _amount(definition.budget_usd, "budget_usd")
+    found += _seconds(definition.deadline_s, "deadline_s")
     return found
 
 
@@ -54,14 +57,6 @@ def input_problems(definition: Definition, given: Any, deadline_s: float | None)
         return found
     errors = validator(definition.inputs).iter_errors(given)
     return found + [Problem(".".join(map(str, ("input", *one.absolute_path))), one.message[:300]) for one in errors]
-
-
-def _around(definition: Definition, prefix: str) -> Found:
-    """What a definition says beside its steps."""
-    if definition.inputs is not None:
-        yield from schema_problems(definition.inputs, f"{prefix}inputs")
-    yield from _amount(definition.budget_usd, f"{prefix}budget_usd")
-    yield from _seconds(definition.deadline_s, f"{prefix}deadline_s")
 
 
 def _size(steps: Sequence[Step]) -> Problem | None:
@@ -197,7 +192,11 @@ class _Checker:
         if definition.output is not None:
             inner.variable(definition.output, f"{place}output", after)
         self.found += inner.found
-        self.found += _around(definition, place)
+        if definition.inputs is not None:
+            self.found += schema_problems(definition.inputs, f"{place}inputs")
+        for limit, amount in (("budget_usd", definition.budget_usd), ("deadline_s", definition.deadline_s)):
+            if amount is not None:  # a limit that nobody keeps to would be worse than none
+                self._tell(f"{place}{limit}", "only a whole run has one: give it to the outermost workflow, or a step")
 
     def _condition(self, condition: Condition, path: str, known: set[str] | None) -> None:
         self.variable(condition.value, f"{path}.value", known)

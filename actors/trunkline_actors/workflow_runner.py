@@ -35,6 +35,8 @@ log = structlog.get_logger()
 
 AWAY_S = 0.5
 """Seconds until what the log could not take is tried again."""
+MOST_AWAY_S = 30.0
+"""Seconds, at most, until a run that nobody knows how to go on with is tried again."""
 
 
 class Left(Exception):
@@ -93,13 +95,23 @@ class Runner:
 
     async def lead(self) -> None:
         """Go on until the run is over, or somebody else leads it; cancelled, it leaves everything as it is."""
+        pause = AWAY_S
         try:
             while not await self._over():
                 try:
                     await self._go_on()
+                    pause = AWAY_S
                 except (LogUnavailable, LogRefused) as error:
                     log.warning("workflow.log_away", run=self.run.id, error=type(error).__name__)
                     await asyncio.sleep(AWAY_S)
+                except Left:
+                    raise
+                except (
+                    Exception
+                ):  # were we to give up, we would go on to lead it by name, and nobody else would take it
+                    log.exception("workflow.stuck", run=self.run.id, again_s=pause)
+                    await self._wait(self._changed, pause, 0)
+                    pause = min(2 * pause, MOST_AWAY_S)
         except Left:
             pass
         finally:

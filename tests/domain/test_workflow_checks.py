@@ -313,3 +313,11 @@ def test_steps_lie_only_so_deep_whatever_they_lie_in(kind: str) -> None:
         (only,) = found(nested(kind, levels))
         assert "lies more than 16 levels deep; make it flatter, or a run of its own" in only
         assert only.startswith("steps[0].")
+
+
+def test_a_workflow_within_another_has_no_budget_and_no_deadline_of_its_own() -> None:
+    inner = Definition(name="inner", steps=[ask("said")], budget_usd="1", deadline_s=5)
+    assert found(Sub(name="sub", definition=inner, input={})) == [
+        f"steps[0].definition.{limit}: only a whole run has one: give it to the outermost workflow, or a step"
+        for limit in ("budget_usd", "deadline_s")
+    ]

@@ -128,3 +128,21 @@ async def test_a_signal_that_comes_while_another_one_is_read_is_not_slept_over()
         async with asyncio.timeout(5):
             await leading
         assert run.source.run.status == "completed"
+
+
+async def test_a_run_that_nobody_could_go_on_with_for_a_while_goes_on_afterwards() -> None:
+    tried = []
+
+    async def breaks() -> None:
+        tried.append(1)
+        if len(tried) < 3:
+            raise RuntimeError("a surprise")
+
+    async with led(breaks) as (run, leading):
+        GO.set()
+        await run.signal("read")
+        await run.signal("s")
+        await run.signal("t")
+        async with asyncio.timeout(5):
+            await leading
+        assert (len(tried), CALLS, run.source.run.status) == (3, ["once"], "completed")

@@ -17,7 +17,7 @@ from trunkline.client import Gateway
 from trunkline.embedded import EmbeddedServer
 
 BATCH = 20
-ROUNDS = [pytest.param(10), pytest.param(400, marks=[pytest.mark.soak, pytest.mark.timeout(3600)])]
+ROUNDS = [pytest.param(6), pytest.param(400, marks=[pytest.mark.soak, pytest.mark.timeout(3600)])]
 STEADY_SECONDS = 2.05
 """An embedded server that lived for less has died quickly; five of those in a row are the end of it."""
 

@@ -32,7 +32,7 @@ class Size(NamedTuple):
     kills: int
 
 
-SIZES = [pytest.param(Size(2, 2, 500, 6)), pytest.param(Size(4, 2, 2_000, 20), marks=LONG)]
+SIZES = [pytest.param(Size(2, 2, 300, 4)), pytest.param(Size(4, 2, 2_000, 20), marks=LONG)]
 
 
 @pytest.fixture
