@@ -14,7 +14,7 @@ from trunkline_projections.folds import Gateway
 from trunkline_projections.keys import Key
 
 from trunkline_actors.keys import may_use
-from trunkline_actors.plan import Given, applies, preferences_of
+from trunkline_actors.plan import Given, preferences_of, rule_for
 
 NOT_THE_QUESTION = ("metadata",)
 NOT_THE_ROUTE = ("cache_s", "deadline_ms", "attempts")
@@ -34,7 +34,7 @@ def seconds_of(given: Given, gateway: Gateway, key: Key | None) -> float:
     if key is not None and key.cache_s is not None:
         return key.cache_s
     policy = gateway.routing.policy
-    rule = next((one for one in policy.rules if applies(one.when, given)), None)
+    rule = rule_for(policy, given)
     if rule is not None and rule.cache_s is not None:
         return rule.cache_s
     of_thread = preferences_of(given.preferences).cache_s
@@ -47,13 +47,15 @@ def caches(policy: Policy) -> bool:
 
 
 class Same(Struct, frozen=True, kw_only=True):
-    """What must be the same, beside what is asked: the key, the policy, an operator's word, what the thread prefers.
+    """What must be the same, beside what is asked: the key, the policy and its rule that fits, an operator's word, what
+    the thread prefers.
 
     What the thread's settings say about parameters is in the body that is sent upstream.
     """
 
     key: str
     policy_version: int
+    rule: str | None
     override: str | None
     default_model: str | None
     preferences: Mapping[str, Any]

@@ -222,6 +222,8 @@ class Answering:
         dispatch, event = self._dispatch, cast("Metered", decided.event)
         if not dispatch.cache or messages is None or event.partial or event.finish not in REUSABLE:
             return
+        if dispatch.clamped and event.finish == "length":  # who has the money is to have all of it
+            return
         kept = Kept(
             at=self._runtime.clock(),
             model=dispatch.model,

@@ -149,10 +149,16 @@ class Courier:
             key=event.key,
             limits=run.limits,
             cache=_kept_as(event, decided.body) if run.cache_s else "",
+            clamped=self._is_clamped(event),
             cache_s=run.cache_s,
             slices=event.slices,
             traceparent=run.traceparent,
         )
+
+    def _is_clamped(self, event: RouteDecided) -> bool:
+        model = self._runtime.gateway.state.registry.models.get(event.model)
+        wanted = event.asked.max_tokens or (model.max_output if model else None) or money.UNBOUNDED_OUTPUT
+        return event.max_tokens is not None and event.max_tokens < wanted
 
     async def _record_unserved(self, run: Run, event: RouteDecided, outcome: Outcome) -> Outcome:
         """No process took the attempt, so nobody else will say that it failed."""
@@ -218,6 +224,7 @@ def _kept_as(event: RouteDecided, body: bytes) -> str:
     same = Same(
         key=event.key,
         policy_version=event.policy_version,
+        rule=event.rule,
         override=event.override,
         default_model=event.basis.default_model,
         preferences=event.preferences,

@@ -22,7 +22,8 @@ class Dispatch(Struct, frozen=True, kw_only=True, omit_defaults=True):
     are the inboxes that get the answer; `sent` is how many chunks, all silent, earlier attempts sent them. `claim`
     names the request for its repeats, where it has an id; `unclaimed`: no record is kept under that. `limits` is what
     the answer says of its key's.
-    `cache` is the name to keep the answer under for `cache_s` seconds, empty: it is not to be kept.
+    `cache` is the name to keep the answer under for `cache_s` seconds, empty: it is not to be kept. `clamped`: it
+    may be shorter than was asked for, for want of money.
     """
 
     request_id: str
@@ -52,6 +53,7 @@ class Dispatch(Struct, frozen=True, kw_only=True, omit_defaults=True):
     key: str = ""
     limits: str = ""
     cache: str = ""
+    clamped: bool = False
     cache_s: float = 0.0
     slices: dict[str, str] = {}
     traceparent: str | None = None

@@ -32,7 +32,9 @@ class Bucket:
         self._name = str(config.name).removeprefix("KV_")
         self._wait = wait
         self._acks = Acks(connection)
+        self._listening = False
         self._bucket: KeyValue | None = None
+        """None where it is to be made, also once more: it may have been deleted."""
 
     async def get(self, key: str) -> bytes | None:
         """What is under this key; None where there is nothing. Raises TROUBLE."""
@@ -41,6 +43,9 @@ class Bucket:
             return (await bucket.get(key)).value or b""
         except nats.js.errors.KeyNotFoundError:
             return None
+        except TROUBLE:
+            self._bucket = None
+            raise
 
     async def put(self, key: str, data: bytes, seconds: float | None = None) -> None:
         """Store this, for so many seconds where they are given. Raises TROUBLE."""
@@ -48,6 +53,7 @@ class Bucket:
         fields = {} if seconds is None else {TIME_TO_LIVE: f"{max(1, math.ceil(seconds))}s"}
         ack = await self._acks.publish(f"$KV.{self._name}.{key}", data, fields, self._wait)
         if ack is None or ack.error is not None:
+            self._bucket = None
             raise NotStored(ack.error.description if ack is not None and ack.error else "the server did not answer")
 
     async def _open(self) -> KeyValue:
@@ -59,9 +65,10 @@ class Bucket:
                 if error.err_code != OTHER_CONFIGURATION:
                     raise
             bucket = await js.key_value(self._name)
-            if self._bucket is None:
+            if not self._listening:
+                self._listening = True
                 await self._acks.open()
-                self._bucket = bucket
+            self._bucket = bucket
         return self._bucket
 
     async def close(self) -> None:

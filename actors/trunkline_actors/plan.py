@@ -89,7 +89,7 @@ def make(given: Given, gateway: Gateway) -> Plan:
     """The plan for a request, under the policy and the override in force."""
     policy, asked, route = gateway.routing.policy, given.parsed.asked, given.parsed.route
     prefers = preferences_of(given.preferences)
-    rule = next((one for one in policy.rules if applies(one.when, given)), None)
+    rule = rule_for(policy, given)
     defaults = policy.defaults
     requires = [defaults.require] if rule is None else [defaults.require, rule.require]
     registry = gateway.registry
@@ -202,6 +202,11 @@ def preferences_of(given: Mapping[str, Any]) -> Route:
 
 
 # -- which rule fits ---------------------------------------------------------------------------------------------------
+
+
+def rule_for(policy: Policy, given: Given) -> Rule | None:
+    """The rule that counts for this request: the first that fits."""
+    return next((rule for rule in policy.rules if applies(rule.when, given)), None)
 
 
 def applies(when: When, given: Given) -> bool:

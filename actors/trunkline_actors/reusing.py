@@ -12,7 +12,7 @@ from trunkline_actors.claims import Claim
 from trunkline_actors.idempotency import Idempotency
 from trunkline_actors.inflight import Run
 from trunkline_actors.moment import Request
-from trunkline_actors.plan import Given
+from trunkline_actors.plan import Given, rule_for
 from trunkline_actors.preparing import Prepared, Preparing
 from trunkline_actors.replaying import replay
 from trunkline_actors.routing import RECONFIGURED, Reconfigured
@@ -88,6 +88,7 @@ class Reusing:
         same = Same(
             key=request.key,
             policy_version=state.routing.version,
+            rule=rule.name if (rule := rule_for(state.routing.policy, given)) is not None else None,
             override=runtime.forced or state.routing.forced(now),
             default_model=request.configuration.model,
             preferences=request.configuration.preferences,

@@ -10,6 +10,8 @@ from trunkline_events.usage import Usage
 
 from trunkline_actors.workflow_model import Definition
 
+LONGEST_CODE = 100
+
 
 class Ask(Struct, frozen=True, kw_only=True):
     """One chat of a step. `body` is an OpenAI request; the same `request_id` again is the same chat."""
@@ -42,11 +44,14 @@ class Said(Struct, frozen=True, kw_only=True):
 
 
 class StepError(Exception):
-    """An attempt at a step failed, with a code. `retryable`: it may go better next time."""
+    """An attempt at a step failed, with a code. `retryable`: it may go better next time.
+
+    The code is in an event: where it is no short plain text, what can be told of it.
+    """
 
     def __init__(self, code: str, message: str, *, retryable: bool = True) -> None:
         super().__init__(message)
-        self.code = code
+        self.code = str(code).encode("ascii", "replace").decode()[:LONGEST_CODE] or "failed"
         self.retryable = retryable
 
 

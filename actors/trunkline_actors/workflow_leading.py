@@ -38,6 +38,8 @@ log = structlog.get_logger()
 LOST_S = 2.0
 """Seconds without a pulse after which a process's runs are somebody else's."""
 LOOK_S = 0.25
+STOOD_S = 1.0
+"""Seconds between two looks after which this process knows nothing of the pulses of others."""
 AT_ONCE = 64
 """Runs that are taken over at the same time."""
 
@@ -145,12 +147,16 @@ class Leading:
     # -- taking over -----------------------------------------------------------------------------------------------
 
     async def _look(self) -> None:
+        looked = self._began
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_S):
                     await self._free.wait()
             self._free.clear()
             now = asyncio.get_running_loop().time()
+            if now - looked > STOOD_S:  # we were stopped, and have not heard the pulses that came meanwhile
+                self._began = now
+            looked = now
             free = [run_id for run_id, run in self.runs.items() if self._is_free(run_id, run, now)]
             random.shuffle(free)  # so that several who look at the same time begin with others
             await asyncio.gather(*(self._take(run_id, self.runs.get(run_id)) for run_id in free[:AT_ONCE]))

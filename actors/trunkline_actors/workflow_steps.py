@@ -68,6 +68,10 @@ async def perform(ready: Ready, attempting: Attempting, book: CodeBook, caller: 
         raise StepError("timeout", f"it took more than {getattr(step, 'timeout_s', None) or DEFAULT_S:g} s") from None
     except StepError:
         raise
+    except asyncio.CancelledError as error:
+        if _are_cancelled():
+            raise
+        raise StepError("internal", "something that it waited for was cancelled") from error  # else it ends unseen
     except Exception as error:  # whatever it was, it counts as an attempt: else it would be tried forever
         log.exception("workflow.step_broke", run=attempting.run, step=ready.path)
         raise StepError("internal", f"{type(error).__name__}: {error}") from error
@@ -76,6 +80,12 @@ async def perform(ready: Ready, attempting: Attempting, book: CodeBook, caller: 
     except (TypeError, ValueError, msgspec.MsgspecError, RecursionError) as error:
         message = f"its output can't be written as JSON ({error}); return texts, numbers, lists and dicts"
         raise StepError("invalid_output", message, retryable=False) from error
+
+
+def _are_cancelled() -> bool:
+    """Whether it is we who are cancelled, and not only something that we wait for."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 # -- what stands around ------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from typing import Any
 
 import aiohttp
@@ -15,6 +16,7 @@ from nats.aio.client import Client
 from trunkline import errors, explain
 from trunkline.client import Gateway
 from trunkline.host import Host
+from trunkline_actors.answer_store import AWAY
 from trunkline_events import headers
 from trunkline_events.subjects import CACHE_BUCKET
 from trunkline_events.thread import AnswerReused
@@ -136,6 +138,32 @@ async def test_a_policy_caches_for_the_requests_of_its_rule_and_another_policy_b
         assert (await gw.chat.create("m", "hi", thread="faq-1")).text == "answer 3"
 
 
+async def test_what_one_rule_lets_be_said_is_not_said_under_another(gw: Gateway) -> None:
+    rules = [{"name": name, "when": {"thread": f"{name}-*"}, "use": [name]} for name in ("echo", "tokens")]
+    await gw.policy.publish(policy={"rules": rules})
+    for thread in ("echo-1", "tokens-1", "echo-2", "tokens-2"):
+        answer = await gw.chat.create("auto", "hello", thread=thread, route=CACHED)
+        assert (answer.receipt.model, answer.receipt.cached) == (thread.partition("-")[0], thread.endswith("2"))
+
+
+async def test_an_answer_cut_short_for_want_of_money_is_for_nobody_else(gw: Gateway) -> None:
+    async def handler(request: Request) -> Reply:
+        cut = "max_tokens" in json.loads(request.body)
+        message = {"role": "assistant", "content": "half" if cut else "the whole"}
+        choice = {"index": 0, "message": message, "finish_reason": "length" if cut else "stop"}
+        return up.answer({"id": "c", "object": "chat.completion", "model": "m", "choices": [choice]})
+
+    async with serving(gw, Upstream(handler=handler)):
+        await gw.threads.configure(thread_id="poor", budget={"limit_usd": "0.001"})
+        assert (await gw.chat.create("m", "hi", thread="poor", route=CACHED)).text == "half"
+        assert (await gw.chat.create("m", "hi", thread="rich", route=CACHED)).text == "the whole"
+        hits = [
+            (await gw.chat.create("m", "hi", thread="rich", max_tokens=3, route=CACHED)).receipt.cached
+            for _ in range(2)
+        ]
+        assert hits == [False, True], "as short as was asked for is as good the next time"
+
+
 async def test_a_thread_with_settings_of_its_own_shares_no_answer(gw: Gateway) -> None:
     async with serving(gw, counting()) as upstream:
         await gw.threads.configure(thread_id="warm", parameters={"temperature": 1.5}, preferences=CACHED)
@@ -201,7 +229,7 @@ async def test_an_id_that_was_answered_from_the_cache_is_answered_so_again(gw: G
 
 
 async def test_a_cache_that_was_deleted_or_holds_nonsense_is_a_miss_and_is_made_anew(
-    gw: Gateway, nats_: Client
+    gw: Gateway, nats_: Client, host: Host
 ) -> None:
     async with serving(gw, counting()):
         await gw.chat.create("m", "hi", route=CACHED)
@@ -210,6 +238,11 @@ async def test_a_cache_that_was_deleted_or_holds_nonsense_is_a_miss_and_is_made_
         (name,) = await bucket.keys()
         await bucket.put(name, b"nonsense")
         assert (await gw.chat.create("m", "hi", route=CACHED)).text == "answer 2"
+        await js.delete_stream(f"KV_{CACHE_BUCKET}")
+        assert (await gw.chat.create("m", "hi", route=CACHED)).text == "answer 3"
+        host.runtime.clock = lambda: time.time() + AWAY + 1
+        texts = [(await gw.chat.create("m", "hi", route=CACHED)).text for _ in range(2)]
+        assert texts == ["answer 4", "answer 4"]
 
 
 async def test_who_asks_why_is_told_that_it_was_the_cache(gw: Gateway) -> None:

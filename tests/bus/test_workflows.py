@@ -33,6 +33,8 @@ from trunkline.workflows import (
     WorkflowFailed,
 )
 from trunkline_actors.workflow_code import CodeBook, name_of
+from trunkline_events.subjects import WORKFLOWS_BUCKET
+from trunkline_events.workflow import StepCompleted
 from upstream import Upstream, answer
 
 pytest_plugins = ["gateway", "workflow_kit"]
@@ -309,6 +311,26 @@ RELEASED = threading.Event()
 def blocks() -> str:
     RELEASED.wait(60)
     return "late"
+
+
+async def test_a_bucket_of_runs_that_was_deleted_is_made_anew_and_what_is_known_goes_on(
+    engine: Engine, gw: Gateway
+) -> None:
+    waits = Workflow("waits", [echo("a", "{topic}"), WaitStep("told", "go"), echo("b", "{a} {told}")])
+    run = await engine.start(waits, {"topic": "foxes"})
+    async for event in gw.events("workflow", id=run, since=0):
+        if isinstance(event.body, StepCompleted):
+            break
+    await gw._connection.nats.jetstream().delete_stream(f"KV_{WORKFLOWS_BUCKET}")
+    async with asyncio.timeout(20):
+        while True:
+            try:
+                await gw.workflows.signal(id=run, name="go", value="run")
+                break
+            except errors.Unavailable:
+                continue
+        assert (await engine.result(run)).output == "foxes run"
+        assert (await engine.run(Workflow("more", [echo("a", "{topic}")]), {"topic": "dogs"})).output == "dogs"
 
 
 async def test_functions_that_never_return_keep_none_from_being_called(engine: Engine) -> None:

@@ -17,7 +17,7 @@ from trunkline_projections.folds import Gateway
 from trunkline_projections.keys import Key
 from trunkline_projections.policies import Routing
 
-SAME = Same(key="k", policy_version=1, override=None, default_model=None, preferences={}, operation="chat")
+SAME = Same(key="k", policy_version=1, rule=None, override=None, default_model=None, preferences={}, operation="chat")
 KEPT = Kept(
     at=NOON, model="m", provider="p", version="1", origin=7, cost_nanos=5, fields={"f": "stop"}, messages=[b"{}"]
 )
@@ -110,6 +110,7 @@ def test_whatever_may_make_another_answer_makes_another_request(more: dict[str, 
     [
         {"key": "l"},
         {"policy_version": 2},
+        {"rule": "r"},
         {"override": "m"},
         {"default_model": "m"},
         {"preferences": {"avoid": ["m"]}},

@@ -36,6 +36,20 @@ def explode() -> None:
     raise ValueError("\ud800")
 
 
+def gibberish() -> None:
+    raise StepError("\ud800" * 1_000, "x")
+
+
+def nameless() -> None:
+    raise StepError(None, "x")  # type: ignore[arg-type]  # as somebody will
+
+
+async def wait_for_what_was_cancelled() -> None:
+    task = asyncio.ensure_future(never())
+    task.cancel()
+    await task
+
+
 def odd() -> Any:
     return {1, object()}
 
@@ -126,6 +140,9 @@ async def test_what_can_not_go_better_next_time_is_not_tried_again() -> None:
         (TransformStep("a", shout, {"draft": "doc.body"}), "invalid_input", "'doc' has no part '.body'"),
         (LLMStep("a", "{doc.body}"), "invalid_input", "'doc' has no part '.body'"),
         (TransformStep("a", explode, retry=ONCE), "code_failed", "raised ValueError: ?"),
+        (TransformStep("a", gibberish, retry=ONCE), "?" * 100, "x"),
+        (TransformStep("a", nameless, retry=ONCE), "None", "x"),
+        (TransformStep("a", wait_for_what_was_cancelled, retry=ONCE), "internal", "cancelled"),
         (TransformStep("a", odd, retry=ONCE), "invalid_output", "can't be written as JSON"),
         (LLMStep("a", "x", output={"type": "object"}, retry=ONCE), "invalid_output", "does not fit the schema"),
     ],

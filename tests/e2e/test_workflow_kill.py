@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import signal
 from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -118,3 +119,26 @@ async def test_a_run_is_taken_up_within_three_seconds_of_its_process_being_kille
         while any(one["by"] == victim for one in (await gw.workflows.list(status="running"))["runs"]):  # noqa: ASYNC110
             await asyncio.sleep(0.05)
     await role.start()
+
+
+async def test_a_process_that_stood_still_takes_no_run_from_one_that_goes_on(
+    gw: Gateway, cast: dict[str, Role]
+) -> None:
+    """What it has not heard of others meanwhile says nothing about them."""
+    wait = {"name": "waits", "steps": [{"kind": "wait", "name": "w", "signal": "go"}]}
+    for number in range(16):
+        await gw.workflows.start(definition=wait, id=f"w-{number}")
+    still = cast["workflow-2"]
+
+    async def led_by_others() -> dict[str, str]:
+        listed = (await gw.workflows.list(status="running"))["runs"]
+        return {one["id"]: one["by"] for one in listed if f"-{still.process.pid}-" not in one["by"]}
+
+    before = await led_by_others()
+    assert before
+    still.signal(signal.SIGSTOP)
+    await passed(3)
+    still.signal(signal.SIGCONT)
+    await passed(1)
+    after = await led_by_others()
+    assert {run: after.get(run) for run in before} == before
