@@ -149,7 +149,7 @@ class Courier:
             key=event.key,
             limits=run.limits,
             cache=_kept_as(event, decided.body) if run.cache_s else "",
-            clamped=self._is_clamped(event),
+            clamped=bool(run.cache_s) and self._is_clamped(event),
             cache_s=run.cache_s,
             slices=event.slices,
             traceparent=run.traceparent,

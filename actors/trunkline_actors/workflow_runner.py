@@ -12,7 +12,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import msgspec
 import structlog
 from trunkline_events.log import LogRefused, LogUnavailable
 from trunkline_events.refusal import Refused
@@ -22,14 +21,15 @@ from trunkline_actors.shell import Command, Decided, Shell
 from trunkline_actors.spans import Context
 from trunkline_actors.tracing import Tracing
 from trunkline_actors.workflow import Attempt, Run, Trouble
-from trunkline_actors.workflow_blobs import MISSING, Blobs, TooLarge, name_of, or_none
+from trunkline_actors.workflow_blobs import Blobs, TooLarge, name_of
 from trunkline_actors.workflow_code import Caller, CodeBook, StepError
 from trunkline_actors.workflow_model import Code, Definition, Llm, Wait
 from trunkline_actors.workflow_source import RunSource
 from trunkline_actors.workflow_spans import of_run, of_step, run_span, step_span
 from trunkline_actors.workflow_steps import Attempting, perform
+from trunkline_actors.workflow_values import Values
 from trunkline_actors.workflow_waiting import Waiter, until
-from trunkline_actors.workflow_walk import Failure, Ready, Walked, walk
+from trunkline_actors.workflow_walk import Ready
 
 log = structlog.get_logger()
 
@@ -68,13 +68,10 @@ class Runner:
         self._name = name
         self._clock = clock
         self._wait = wait
-        self._values: dict[str, Any] = {}
-        self._signals: dict[str, Any] = {}  # by the names of their values: one may be sent again, with another
+        self._values = Values(blobs, known)
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._asking: dict[str, Attempting] = {}
         self._changed = asyncio.Event()
-        self._definition: Definition | None = known[0] if known else None
-        self._given: Any = known[1] if known else None
         self._tracing = tracing
 
     @property
@@ -125,7 +122,10 @@ class Runner:
     async def _go_on(self) -> None:
         self._changed.clear()
         known = self.run
-        walked = await self._where()
+        walked = await self._values.where(known)
+        if walked is None:
+            await self._end("", "lost", "")
+            return
         if self.run is not known:
             return  # more has happened meanwhile: a step that is over would be done again
         now = self._clock()
@@ -169,34 +169,6 @@ class Runner:
         self._changed.set()
         if not task.cancelled() and (error := task.exception()) is not None and not isinstance(error, Left):
             log.error("workflow.step_crashed", run=self.run.id, step=path, error=repr(error), exc_info=error)
-
-    # -- what is known ---------------------------------------------------------------------------------------------
-
-    async def _where(self) -> Walked:
-        run = self.run
-        if self._definition is None:
-            told = await self._blobs.get(run.id, run.definition)
-            if told is MISSING:
-                await self._end("", "lost", "")
-                raise Left
-            self._definition = msgspec.convert(told, Definition)
-            self._given = or_none(await self._blobs.get(run.id, run.input))
-        outcomes: dict[str, Any] = {}
-        for path, done in run.done.items():
-            if done.code:
-                outcomes[path] = Failure(done.code, done.detail)
-                continue
-            if path not in self._values:
-                value = None if done.skipped else await self._blobs.get(run.id, done.output)
-                if value is MISSING:  # whoever did it was gone before it was kept
-                    continue
-                self._values[path] = value
-            outcomes[path] = self._values[path]
-        for value in run.signals.values():
-            if value not in self._signals:
-                self._signals[value] = or_none(await self._blobs.get(run.id, value))
-        signals = {name: self._signals[value] for name, value in run.signals.items()}
-        return walk(self._definition, self._given, outcomes, signals)
 
     # -- one step --------------------------------------------------------------------------------------------------
 
@@ -287,7 +259,7 @@ class Runner:
             await saying
         else:
             await asyncio.gather(self._persist(name, output), saying)
-        self._values[ready.path] = output
+        self._values.keep(ready.path, output)
 
     async def _persist(self, name: str, value: Any) -> None:
         while True:
