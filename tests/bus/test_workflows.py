@@ -339,7 +339,8 @@ async def test_a_run_whose_beginning_nobody_heard_is_stored_is_led_all_the_same(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert engine._host is not None
-    log_, lost = engine._host.runtime.log, []
+    log_ = engine._host.runtime.log
+    lost: list[str] = []
     append = log_.append
 
     async def losing(event: NewEvent, expected: int | None) -> Appended:
