@@ -33,6 +33,8 @@ from trunkline.workflows import (
     WorkflowFailed,
 )
 from trunkline_actors.workflow_code import CodeBook, name_of
+from trunkline_events.envelope import NewEvent
+from trunkline_events.log import Appended, LogUnavailable
 from trunkline_events.subjects import WORKFLOWS_BUCKET
 from trunkline_events.workflow import StepCompleted
 from upstream import Upstream, answer
@@ -331,6 +333,29 @@ async def test_a_bucket_of_runs_that_was_deleted_is_made_anew_and_what_is_known_
                 continue
         assert (await engine.result(run)).output == "foxes run"
         assert (await engine.run(Workflow("more", [echo("a", "{topic}")]), {"topic": "dogs"})).output == "dogs"
+
+
+async def test_a_run_whose_beginning_nobody_heard_is_stored_is_led_all_the_same(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert engine._host is not None
+    log_ = engine._host.runtime.log
+    lost: list[str] = []
+    append = log_.append
+
+    async def losing(event: NewEvent, expected: int | None) -> Appended:
+        appended = await append(event, expected)
+        if event.category == "workflow" and not lost:
+            lost.append(event.id)
+            raise LogUnavailable("its acknowledgement was lost")
+        return appended
+
+    monkeypatch.setattr(log_, "append", losing)
+    flow = Workflow("flow", [echo("a", "{topic}")])
+    with pytest.raises(errors.Unavailable):
+        await engine.start(flow, {"topic": "foxes"}, id="r")
+    async with asyncio.timeout(10):
+        assert (await engine.run(flow, {"topic": "foxes"}, id="r")).output == "foxes"
 
 
 async def test_functions_that_never_return_keep_none_from_being_called(engine: Engine) -> None:
