@@ -2,12 +2,17 @@
 keeps the written order, `--randomly-seed=last` repeats the last one.
 """
 
+import signal
+
 import pytest
 from hypothesis import settings
 
 # No deadline: other tests run beside. Thirty examples, since seeds differ; what matters most has its own number.
 settings.register_profile("beside others", max_examples=30, deadline=None)
 settings.load_profile("beside others")
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # begun by a shell in the background; Ctrl-C is to be tested
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 LONG = {
     *("test_log_cluster.py", "test_money.py", "test_cluster.py", "test_kill.py", "test_degraded.py", "test_plugins.py"),

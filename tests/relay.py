@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from upstream import stop_accepting
+
 
 class Relay:
     """Passes bytes both ways. While `deaf`, what comes from the server is dropped; `cut` ends every connection."""
@@ -53,9 +55,7 @@ class Relay:
             task.cancel()
 
     async def stop(self) -> None:
-        self._server.close()
-        for _ in range(4):  # what was accepted just now has its task, or nobody would close it
-            await asyncio.sleep(0)
+        await stop_accepting(self._server)
         self.cut()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 

@@ -25,7 +25,14 @@ SHELLS = {
         *("shell", "mailbox", "micro", "bus", "runtime", "supervisor", "commands"),  # what every actor stands on
         *("router", "deciding", "courier", "inflight", "idempotency", "resting"),  # routing a request
         *("reusing", "replaying"),  # answers that are there already
-        *("workflow_blobs", "workflow_calls", "workflow_steps", "workflow_values", "workflow_threads"),
+        *(
+            "workflow_blobs",
+            "workflow_budget",
+            "workflow_calls",
+            "workflow_steps",
+            "workflow_values",
+            "workflow_threads",
+        ),
         *("workflow_runner", "workflow_leading"),
         *("escrow", "scopes", "recalls", "parked", "parking", "budgets"),  # money above threads, and waiting for it
         *("provider", "attempting", "running", "answers", "stalls", "adapters", "fleet"),  # running an attempt

@@ -56,6 +56,18 @@ def events(*payloads: object, done: bool = True, after: Literal["complete", "cut
 Handler = Callable[[Request], Awaitable[Reply]]
 
 
+async def stop_accepting(server: asyncio.Server) -> None:
+    """Close a server, but first let what it accepted just now have its task.
+
+    asyncio forgets a connection that was accepted right before its server was closed: nobody would close it then.
+    """
+    for listening in server.sockets:
+        asyncio.get_running_loop().remove_reader(listening.fileno())
+    for _ in range(4):
+        await asyncio.sleep(0)
+    server.close()
+
+
 class Upstream:
     """The server: answers each request with the next of `replies` (the last for ever), or as `handler` says."""
 
@@ -76,9 +88,7 @@ class Upstream:
         try:
             yield self
         finally:
-            server.close()
-            for _ in range(4):  # what was accepted just now has its task, or nobody would close it
-                await asyncio.sleep(0)
+            await stop_accepting(server)
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -6,7 +6,6 @@ from contextlib import aclosing
 from typing import Any
 
 import msgspec
-import nats.errors
 from msgspec import UNSET, Struct, UnsetType
 from trunkline_events import headers, subjects
 from trunkline_events.log import Scope
@@ -28,6 +27,7 @@ from trunkline_actors.runtime import Runtime
 from trunkline_actors.shell import Command
 from trunkline_actors.workflow import Run
 from trunkline_actors.workflow_blobs import BucketBlobs, TooLarge, name_of, or_none
+from trunkline_actors.workflow_budget import give_budget
 from trunkline_actors.workflow_calls import BusCaller
 from trunkline_actors.workflow_checks import input_problems, problems
 from trunkline_actors.workflow_code import CodeBook
@@ -37,7 +37,6 @@ from trunkline_actors.workflow_source import RunSource
 from trunkline_actors.workflow_timeline import Timeline, listed
 from trunkline_actors.workflow_walk import functions_of
 
-COMMAND_S = 5.0
 MOST_LISTED = 1_000
 LONGEST_WAIT = 60.0
 
@@ -151,7 +150,8 @@ class WorkflowActor(ServiceActor):
         thread = given.thread or f"wf-{run_id}"
         known = given.id is not None and await self._runtime.log.last("workflow", run_id) is not None
         # A run that is there has its budget: whoever knows its id changes nothing of it.
-        if not known and (refused := await self._with_budget(definition, thread)):
+        limit = definition.budget_usd
+        if limit is not None and not known and (refused := await give_budget(self._runtime, thread, limit)):
             return refused
         return await self._begun(given, definition, run_id, thread, key, delivery.traceparent)
 
@@ -176,23 +176,6 @@ class WorkflowActor(ServiceActor):
             return Refused(
                 code="invalid_request", message="its steps lie too deep; make it flatter", param="definition"
             )
-
-    async def _with_budget(self, definition: Definition, thread: str) -> Refused | None:
-        """What a run may cost in all is the budget of its thread."""
-        if definition.budget_usd is None:
-            return None
-        body = {"thread_id": thread, "budget": {"limit_usd": definition.budget_usd}, "reason": "a workflow's budget"}
-        own = self._runtime.door.own_key
-        fields = {headers.KEY: own} if own else None
-        try:
-            reply = await self.bus.nats.request(
-                f"{subjects.THREADS}.configure", msgspec.json.encode(body), timeout=COMMAND_S, headers=fields
-            )
-        except (nats.errors.Error, TimeoutError):
-            return Refused(code="unavailable", message="its budget can't be set right now; is a registry running?")
-        if headers.ERROR_CODE in (reply.headers or {}):
-            return Refused(code="unavailable", message=f"its budget can't be set: {reply.headers.get(headers.ERROR)}")
-        return None
 
     async def _begun(
         self, given: Start, definition: Definition, run_id: str, thread: str, key: str, traceparent: str | None

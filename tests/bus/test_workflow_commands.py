@@ -35,6 +35,20 @@ async def test_who_knows_the_id_of_a_run_changes_nothing_of_its_budget(engine: E
     assert (await gw.threads.get(thread_id="wf-r"))["limit_usd"] == "1"
 
 
+async def test_a_run_changes_no_budget_of_a_thread_that_is_there(engine: Engine, gw: Gateway) -> None:
+    await gw.threads.configure(thread_id="wf-x", budget={"limit_usd": "100"})
+    with pytest.raises(errors.Conflict, match="choose another id"):
+        await engine.run(Workflow("w", [echo("draft", "x")], budget_usd="0"), id="x")
+    assert (await gw.threads.get(thread_id="wf-x"))["limit_usd"] == "100"
+
+
+async def test_a_run_that_got_no_further_than_its_budget_begins_when_it_is_asked_for_again(
+    engine: Engine, gw: Gateway
+) -> None:
+    await gw.threads.configure(thread_id="wf-x", budget={"limit_usd": "1"})
+    assert (await engine.run(Workflow("w", [echo("draft", "x")], budget_usd="1"), id="x")).output == "x"
+
+
 async def test_a_run_waits_for_a_signal(engine: Engine, gw: Gateway) -> None:
     workflow = Workflow("asks", [WaitStep("approval", "approved"), echo("done", "by {approval.who}")])
     run_id = await engine.start(workflow)
