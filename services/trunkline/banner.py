@@ -58,7 +58,7 @@ def banner(
         ("HTTP", http),
         ("key", key),
         ("console", "not in this version"),
-        ("metrics", "not in this version"),
+        ("metrics", f"{http}/metrics" if http.startswith("http") else http),
         ("data", data),
         ("actors", actors),
         ("log", f"position {host.position}"),

@@ -64,6 +64,7 @@ async def test_a_newcomer_chats_with_what_up_registers_by_itself(tmp_path: Path)
     assert code == 0
     for word in ("NATS", ready["nats"], "data", "always", "actors", "ready in", "scripted", "Try:", "trunkline chat"):
         assert word in out
+    assert f"metrics  {ready['http']}/metrics" in out
     assert not (tmp_path / "ready.json").exists()
 
 
