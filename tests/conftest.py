@@ -18,13 +18,7 @@ LONG = {
     *("test_log_cluster.py", "test_money.py", "test_cluster.py", "test_kill.py", "test_degraded.py", "test_plugins.py"),
     *("test_standstill.py", "test_log_kill.py", "test_standby.py", "test_statistics.py", "test_cli_secrets.py"),
     *("test_cli_projections.py", "test_redecide.py", "test_slices_kill.py", "test_local_models_cli.py", "test_up.py"),
-    *(
-        "test_recorder_faults.py",
-        "test_log_paused.py",
-        "test_breakers.py",
-        "test_keeper.py",
-        "test_local_models_cli.py",
-    ),
+    *("test_recorder_faults.py", "test_log_paused.py", "test_breakers.py", "test_keeper.py"),
     *("test_deploy_roles.py", "test_deploy_limits.py", "test_deploy.py", "test_parking_kill.py", "test_http_health.py"),
 }
 """Modules of few tests that take long: begun last, they would keep one worker busy while others have nothing left."""

@@ -56,8 +56,6 @@ class Leading:
         self._view: View[Runs] = View(runtime.log, WORKFLOWS, runtime.snapshots)
         self._waiting: dict[str, list[asyncio.Future[None]]] = {}
         self._seen: dict[str, float] = {}
-        self._crashed: set[str] = set()
-        """Runs that broke who led them here: they are left as they are."""
         self._began = 0.0
         self._subscription: Any = None
         self._free = asyncio.Event()
@@ -127,7 +125,6 @@ class Leading:
             return  # we are stopping, and let it go
         self._led.pop(run_id, None)
         if (error := task.exception()) is not None:
-            self._crashed.add(run_id)
             log.error("workflow.run_crashed", run=run_id, error=repr(error), exc_info=error)
 
     def _heard(self, event: RecordedEvent) -> None:
@@ -165,7 +162,7 @@ class Leading:
             await asyncio.gather(*(self._take(run_id, self.runs.get(run_id)) for run_id in free[:AT_ONCE]))
 
     def _is_free(self, run_id: str, run: OpenRun, now: float) -> bool:
-        if run_id in self._led or run_id in self._crashed or self.book.lacks(run.functions):
+        if run_id in self._led or self.book.lacks(run.functions):
             return False
         if run.by in ("", self._runtime.name):  # ours: nobody heard that the log has its beginning
             return True

@@ -8,7 +8,7 @@ twice it is paid for once.
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
@@ -262,11 +262,15 @@ class Runner:
         self._values.keep(ready.path, output)
 
     async def _persist(self, name: str, value: Any) -> None:
+        await self._insist(lambda: self._blobs.put(self.run.id, name, value))
+
+    async def _insist(self, keep: Callable[[], Awaitable[object]]) -> None:
+        """Until it is kept, however long the log is away."""
         while True:
             try:
-                await self._blobs.put(self.run.id, name, value)
+                await keep()
                 return
-            except LogUnavailable as error:
+            except (LogUnavailable, LogRefused) as error:
                 log.warning("workflow.log_away", run=self.run.id, error=type(error).__name__)
                 await asyncio.sleep(AWAY_S)
 
@@ -288,13 +292,7 @@ class Runner:
         return decided
 
     async def _recorded(self, what: str, decide: Callable[[Run, float], Any]) -> None:
-        while True:
-            try:
-                await self._record(what, decide)
-                return
-            except (LogUnavailable, LogRefused) as error:
-                log.warning("workflow.log_away", run=self.run.id, error=type(error).__name__)
-                await asyncio.sleep(AWAY_S)
+        await self._insist(lambda: self._record(what, decide))
 
     async def _finish(self, output: Any) -> None:
         name = name_of("output")
