@@ -2,50 +2,18 @@
 
 import asyncio
 import json
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import aiohttp
 import pytest
 import trunkline
+from bare_nats import Nats
 from processes import Role, running, until
 from trunkline.cache import RegistryCache
-from trunkline.embedded.config import find_binary, pick_port
 from trunkline.host import ACTORS, GATEWAY
-from trunkline_events.connection import Connection, Unreachable
 
 CHAT = {"model": "echo", "messages": [{"role": "user", "content": "hello"}]}
-
-
-class Nats:
-    """A nats-server on one port, with JetStream or without."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._port = str(pick_port("127.0.0.1"))
-        self.url = f"nats://127.0.0.1:{self._port}"
-        self._process: subprocess.Popen[bytes] | None = None
-
-    async def start(self, *, jetstream: bool) -> None:
-        self.stop()
-        flags = ["-js", "-sd", str(self._folder / "store")] if jetstream else []
-        with (self._folder / "nats.log").open("ab") as out:
-            command = [str(find_binary()), "-a", "127.0.0.1", "-p", self._port, *flags]
-            self._process = subprocess.Popen(command, stdout=out, stderr=out)
-        async with asyncio.timeout(20):
-            while True:
-                try:
-                    connection = await Connection.open(self.url, name="probe", timeout=1)
-                except Unreachable:
-                    continue
-                await connection.close()
-                return
-
-    def stop(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
 
 
 @pytest.fixture
