@@ -9,13 +9,13 @@ can be about to append what it was written for.
 import asyncio
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
-from datetime import datetime
-from typing import Literal, cast
+from typing import Literal
 
 import nats.errors
 import nats.js.errors
 import structlog
 from msgspec import Struct
+from nats.aio.msg import Msg
 from nats.js import api
 from nats.js.kv import KeyValue
 from trunkline_events.log import LogUnavailable
@@ -65,6 +65,31 @@ async def settings_at(runtime: Runtime, sequence: int) -> Settings:
     return Settings(model=routing.model, parameters=configured.parameters, preferences=routing.preferences)
 
 
+class _Entry(Struct, frozen=True):
+    """A key of the bucket, the thread in it, its revision, and the time of that in Unix time."""
+
+    key: str
+    thread: str
+    revision: int
+    noted: float
+
+
+def _entry(message: Msg) -> _Entry:
+    key = message.subject.removeprefix(f"$KV.{DEPENDENTS_BUCKET}.")
+    told = message.metadata
+    return _Entry(key, decode_id(key.rpartition(".")[2]), told.sequence.stream, told.timestamp.timestamp())
+
+
+def _reading() -> api.ConsumerConfig:
+    return api.ConsumerConfig(
+        deliver_policy=api.DeliverPolicy.LAST_PER_SUBJECT,
+        ack_policy=api.AckPolicy.NONE,
+        inactive_threshold=10.0,  # nobody may remove a consumer, its own included: see deploy/nats
+        mem_storage=True,
+        num_replicas=1,
+    )
+
+
 class Dependents:
     """The index of threads, and who else depends."""
 
@@ -109,46 +134,48 @@ class Dependents:
 
     async def _threads(self, model: str) -> AsyncGenerator[list[str], None]:
         """The threads whose configuration names a model, in the order in which they were noted: a few entries' each."""
-        entries: list[KeyValue.Entry] = []
         async with aclosing(self._entries(model)) as noted:
-            async for entry in noted:
-                entries.append(entry)
-                if len(entries) == AT_ONCE:
-                    yield await self._checked(model, entries)
-                    entries = []
-        if entries:
-            yield await self._checked(model, entries)
+            async for entries in noted:
+                yield await self._checked(entries, model)
 
-    async def _entries(self, model: str) -> AsyncGenerator[KeyValue.Entry, None]:
+    async def _entries(self, model: str) -> AsyncGenerator[list[_Entry], None]:
+        """What the bucket has for a model, `AT_ONCE` at a time.
+
+        Pulled, because what is pushed may still be under way as the server already says that nothing is left: who
+        takes that for the end (as `KeyValue.watch` does) overlooks entries.
+        """
         try:
-            bucket = await self._opened()
-            watcher = await bucket.watch(f"{encode_id(model)}.*", ignore_deletes=True, inactive_threshold=10.0)
+            await self._opened()
+            js = self._runtime.connection.nats.jetstream(timeout=5)
+            matching = f"$KV.{DEPENDENTS_BUCKET}.{encode_id(model)}.*"
+            pulled = await js.pull_subscribe(matching, stream=f"KV_{DEPENDENTS_BUCKET}", config=_reading())
             try:
-                while (entry := await watcher.updates()) is not None:
-                    yield entry
+                left = (await pulled.consumer_info()).num_pending
+                while left:
+                    messages = await pulled.fetch(min(left, AT_ONCE), timeout=5)
+                    yield [_entry(message) for message in messages if message.data]  # where dropped, there is none
+                    left = messages[-1].metadata.num_pending
             finally:
-                await watcher.stop()
+                await pulled.unsubscribe()
         except _TROUBLE as error:
             raise LogUnavailable("the index of threads by model could not be read") from error
 
-    async def _checked(self, model: str, entries: list[KeyValue.Entry]) -> list[str]:
+    async def _checked(self, entries: list[_Entry], model: str) -> list[str]:
         """The threads of these entries that name the model indeed."""
-        threads = [decode_id(entry.key.rpartition(".")[2]) for entry in entries]
-        names = await asyncio.gather(*(self._names(thread) for thread in threads))
+        names = await asyncio.gather(*(self._names(entry.thread) for entry in entries))
         for entry, named in zip(entries, names, strict=True):
             if model not in named:
                 await self._drop(entry)
-        return [thread for thread, named in zip(threads, names, strict=True) if model in named]
+        return [entry.thread for entry, named in zip(entries, names, strict=True) if model in named]
 
     async def _names(self, thread: str) -> list[str]:
         """The models that a thread's configuration names now."""
         books, _, _ = await self._runtime.ledger.load(thread, fresh=True)
         return models_named(await settings_at(self._runtime, books.config_seq))
 
-    async def _drop(self, entry: KeyValue.Entry) -> None:
+    async def _drop(self, entry: _Entry) -> None:
         """Forget an entry, if it is old and nobody has written it anew. Never raises: the next check may."""
-        noted = cast("datetime", entry.created).timestamp()  # which nats-py says is an int
-        if self._runtime.clock() - noted < SETTLED:
+        if self._runtime.clock() - entry.noted < SETTLED:
             return
         try:
             await (await self._opened()).delete(entry.key, last=entry.revision)

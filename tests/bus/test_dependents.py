@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from nats.aio.msg import Msg
 from nats.js import api
-from nats.js.errors import NoKeysError
+from nats.js.errors import KeyNotFoundError
 from nats.js.kv import KeyValue
 from trunkline import errors
 from trunkline.client import Gateway
@@ -95,13 +95,15 @@ async def test_an_entry_that_is_wrong_is_kept_while_it_may_come_true_and_dropped
     await Dependents(host.runtime).note("t", ["echo"])
     bucket = await bucket_of(gw)
     await gw.models.disable(id="echo")
-    assert await bucket.keys() == ["echo.t"]
+    assert (await bucket.get("echo.t")).value == b"1"
     await gw.models.enable(id="echo")
     clock = host.runtime.clock
     monkeypatch.setattr(host.runtime, "clock", lambda: clock() + SETTLED)
     await gw.models.disable(id="echo")
-    with pytest.raises(NoKeysError):
-        await bucket.keys()
+    with pytest.raises(KeyNotFoundError):
+        await bucket.get("echo.t")
+    await gw.models.enable(id="echo")
+    await gw.models.disable(id="echo")
 
 
 async def test_whatever_a_configuration_names_is_noted_before_it_is_in_the_log(

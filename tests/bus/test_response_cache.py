@@ -235,8 +235,9 @@ async def test_a_cache_that_was_deleted_or_holds_nonsense_is_a_miss_and_is_made_
         await gw.chat.create("m", "hi", route=CACHED)
         js = nats_.jetstream()
         bucket = await js.key_value(CACHE_BUCKET)
-        (name,) = await bucket.keys()
-        await bucket.put(name, b"nonsense")
+        kept = (await js.stream_info(f"KV_{CACHE_BUCKET}", subjects_filter=">")).state.subjects
+        (subject,) = kept or {}
+        await bucket.put(subject.removeprefix(f"$KV.{CACHE_BUCKET}."), b"nonsense")
         assert (await gw.chat.create("m", "hi", route=CACHED)).text == "answer 2"
         await js.delete_stream(f"KV_{CACHE_BUCKET}")
         assert (await gw.chat.create("m", "hi", route=CACHED)).text == "answer 3"
