@@ -24,7 +24,16 @@ from trunkline_events.workflow import (
 SPENT = Spent(usage=Usage(input_tokens=3, output_tokens=2), cost_nanos=5, chats=1)
 TOTALS: dict[str, Any] = {"workflow": "w", "duration_ms": 2_000.0}
 STARTED = WorkflowStarted(
-    workflow="w", version="v", definition="d", input="i", thread="t", by="one", functions=["f"], key="k", deadline=9.0
+    workflow="w",
+    version="v",
+    definition="d",
+    input="i",
+    thread="t",
+    by="one",
+    functions=["f"],
+    models=["m"],
+    key="k",
+    deadline=9.0,
 )
 LATER = NOON + 2
 

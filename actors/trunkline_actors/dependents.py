@@ -1,4 +1,6 @@
-"""Who depends on a model: the policy, an override, and threads whose configuration names it.
+"""Who depends on a model: the policy, an override, threads whose configuration names it, and runs whose chats do.
+
+Runs under way are found in the log: whatever was begun before somebody asks is there.
 
 Threads are found by an index: a key `<model>.<thread>` in a bucket, written before the configuration is appended, so
 that whatever a configuration names is in it; an entry says that a thread may depend, never that it does. Each is
@@ -21,18 +23,22 @@ from nats.js.kv import KeyValue
 from trunkline_events.log import LogUnavailable
 from trunkline_events.refusal import Refused
 from trunkline_events.subjects import DEPENDENTS_BUCKET, decode_id, encode_id
+from trunkline_projections.folds import WORKFLOWS
+from trunkline_projections.runner import View
 
 from trunkline_actors.bucket import open_bucket
 from trunkline_actors.policies import models_named as models_of_policy
+from trunkline_actors.requests import models_named
 from trunkline_actors.runtime import Runtime
-from trunkline_actors.thread_settings import Settings, models_named
+from trunkline_actors.thread_settings import Settings
 
 log = structlog.get_logger()
 
 MOST_NAMED = 20
-"""Threads that a refusal names; that there are more is said, not how many."""
+"""Threads that a refusal names, and runs; that there are more is said, not how many."""
 MOST_CHECKED = 20_000
 """Entries that one refusal looks at: some four seconds."""
+_MANY = ("thread", "workflow")
 AT_ONCE = 16
 SETTLED = 600.0
 """Seconds after which what an entry was written for is in the log or never will be, clocks that differ included."""
@@ -41,7 +47,7 @@ _TROUBLE = (nats.errors.Error, nats.js.errors.Error, TimeoutError)
 
 
 class Dependent(Struct, frozen=True):
-    """What counts on a model: the id of a thread or a workflow, the place in the policy; empty for an override."""
+    """What counts on a model: the id of a thread or of a run, the place in the policy; empty for an override."""
 
     kind: Literal["policy", "override", "thread", "workflow"]
     id: str = ""
@@ -53,7 +59,7 @@ class Dependent(Struct, frozen=True):
             case "override":
                 return "the routing override"
             case _:
-                return f"{self.kind} {self.id!r}"
+                return f"{self.kind}{' run' if self.kind == 'workflow' else ''} {self.id!r}"
 
 
 async def settings_at(runtime: Runtime, sequence: int) -> Settings:
@@ -110,14 +116,13 @@ class Dependents:
 
     async def problem(self, model: str, verb: str) -> Refused | None:
         """Why a model can't be disabled, retired or removed just so: who depends on it. Raises LogUnavailable."""
-        found = self._routing(model)
-        # Workflows name models too: those that run are asked for here once there are any.
-        routing, asked = len(found), 0
+        found = self._routing(model) + await self._runs(model)
+        others, asked = len(found), 0
         async with aclosing(self._threads(model)) as batches:
             async for threads in batches:
                 found += [Dependent("thread", thread) for thread in threads]
                 asked += AT_ONCE
-                if len(found) - routing > MOST_NAMED or asked >= MOST_CHECKED:
+                if len(found) - others > MOST_NAMED or asked >= MOST_CHECKED:
                     break
         if not found and asked >= MOST_CHECKED:
             return _too_many(model, verb)
@@ -131,6 +136,15 @@ class Dependents:
         if model in (self._runtime.forced, gateway.routing.forced(self._runtime.clock())):
             found.append(Dependent("override"))
         return found
+
+    async def _runs(self, model: str) -> list[Dependent]:
+        """The runs under way whose chats name a model, by the log as it is now."""
+        view = View(self._runtime.log, WORKFLOWS, self._runtime.snapshots)
+        try:
+            await view.start()
+            return [Dependent("workflow", run_id) for run_id, run in view.state.items() if model in run.models]
+        finally:
+            await view.stop()
 
     async def _threads(self, model: str) -> AsyncGenerator[list[str], None]:
         """The threads whose configuration names a model, in the order in which they were noted: a few entries' each."""
@@ -171,7 +185,8 @@ class Dependents:
     async def _names(self, thread: str) -> list[str]:
         """The models that a thread's configuration names now."""
         books, _, _ = await self._runtime.ledger.load(thread, fresh=True)
-        return models_named(await settings_at(self._runtime, books.config_seq))
+        settings = await settings_at(self._runtime, books.config_seq)
+        return models_named(settings.model, settings.preferences)
 
     async def _drop(self, entry: _Entry) -> None:
         """Forget an entry, if it is old and nobody has written it anew. Never raises: the next check may."""
@@ -201,15 +216,17 @@ def _too_many(model: str, verb: str) -> Refused:
 
 
 def refusal(model: str, verb: str, found: list[Dependent]) -> Refused:
-    """What a caller is told of these dependents: at most `MOST_NAMED` threads by name, and whether there are more."""
-    threads = [one for one in found if one.kind == "thread"]
-    more = len(threads) > MOST_NAMED
-    named = [one for one in found if one.kind != "thread"] + threads[:MOST_NAMED]
-    users = ", ".join(map(str, named)) + (" and more threads" if more else "")
+    """What a caller is told of these dependents: `MOST_NAMED` threads and runs at most, and whether there are more."""
+    shown: dict[str, list[Dependent]] = {}
+    for one in found:
+        shown.setdefault(one.kind, []).append(one)
+    named = [one for kind, all_ in shown.items() for one in all_[: MOST_NAMED if kind in _MANY else None]]
+    more = {f"more_{kind}s": len(shown.get(kind, ())) > MOST_NAMED for kind in _MANY}
+    users = ", ".join(map(str, named)) + "".join(f" and {key.replace('_', ' ')}" for key in more if more[key])
     forcing = f"`trunkline models {verb} --force`"
     return Refused(
         code="conflict",
         message=f"model {model!r} is in use by {users}; change those first, or force it: {forcing}",
         param="id",
-        metadata={"dependents": [{"kind": one.kind, "id": one.id} for one in named], "more_threads": more},
+        metadata={"dependents": [{"kind": one.kind, "id": one.id} for one in named], **more},
     )

@@ -3,6 +3,7 @@
 Only what routing and money need is decoded; the body travels on as it came.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -49,6 +50,14 @@ class Route(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     cache_s: float | None = None
     attempts: int = 3
     deadline_ms: int = 60_000
+
+
+def models_named(model: str | None, route: Mapping[str, Any]) -> list[str]:
+    """The models that a request or a thread counts on: its own, those it prefers, and those it falls back to."""
+    named = [model] if model not in (None, AUTO) else []
+    for name in ("prefer", "fallbacks"):
+        named += [one for one in route.get(name) or () if isinstance(one, str)]
+    return list(dict.fromkeys(named))
 
 
 class _Message(Struct):

@@ -97,14 +97,6 @@ def changed(settings: Settings, change: Change) -> Settings:
     )
 
 
-def models_named(settings: Settings) -> list[str]:
-    """The models that a thread's settings count on: its own, those it prefers, and those it falls back to."""
-    named = [settings.model] if settings.model is not None else []
-    for name in ("prefer", "fallbacks"):
-        named += [one for one in settings.preferences.get(name) or () if isinstance(one, str)]
-    return list(dict.fromkeys(named))
-
-
 def problem_of(change: Change, registry: Registry) -> Refused | None:
     """What makes no sense in a change. Models that it names must be registered; what it leaves as it is may be old."""
     if change.model is not UNSET and change.model is not None and (problem := _model_problem(change.model, registry)):

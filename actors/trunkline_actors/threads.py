@@ -16,6 +16,7 @@ from trunkline_actors.bus import Delivery
 from trunkline_actors.commands import Page, Reply, endpoint, shown_budget
 from trunkline_actors.dependents import Dependents, settings_at
 from trunkline_actors.micro import Endpoint, ServiceActor
+from trunkline_actors.requests import models_named
 from trunkline_actors.runtime import Runtime
 from trunkline_actors.shell import Command
 from trunkline_actors.thread_settings import Settings
@@ -42,8 +43,8 @@ class _Configuring:
     async def load(self, aggregate: str, *, fresh: bool) -> tuple[tuple[Books, Settings], int | None, bool]:
         books, sequence, stale = await self._runtime.ledger.load(aggregate, fresh=fresh)
         settings = await settings_at(self._runtime, books.config_seq)
-        named = thread_settings.models_named(thread_settings.changed(settings, self._change))
-        await self._dependents.note(aggregate, named)
+        wanted = thread_settings.changed(settings, self._change)
+        await self._dependents.note(aggregate, models_named(wanted.model, wanted.preferences))
         return (books, settings), sequence, stale
 
     def learn(self, aggregate: str, event: Event, sequence: int) -> None:

@@ -35,7 +35,7 @@ from trunkline_actors.workflow_leading import Leading
 from trunkline_actors.workflow_model import Definition
 from trunkline_actors.workflow_source import RunSource
 from trunkline_actors.workflow_timeline import Timeline, listed
-from trunkline_actors.workflow_walk import functions_of
+from trunkline_actors.workflow_walk import functions_of, models_of
 
 MOST_LISTED = 1_000
 LONGEST_WAIT = 60.0
@@ -194,6 +194,7 @@ class WorkflowActor(ServiceActor):
             thread=thread,
             by="" if self.book.lacks(functions) else runtime.name,
             functions=functions,
+            models=models_of(definition),
             key="" if key == NOBODY else key,
             deadline=None if seconds is None else runtime.clock() + seconds,
         )

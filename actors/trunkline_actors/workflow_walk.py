@@ -9,6 +9,7 @@ from typing import Any, assert_never
 
 from msgspec import Struct, field
 
+from trunkline_actors.requests import models_named
 from trunkline_actors.workflow_model import Choice, Code, Definition, Each, Leaf, Llm, Parallel, Step, Sub, Wait
 from trunkline_actors.workflow_templates import NoValue, holds, value_of
 
@@ -198,3 +199,9 @@ def leaves(steps: Sequence[Step]) -> list[Leaf]:
 def functions_of(definition: Definition) -> list[str]:
     """The names of the code that a definition needs."""
     return sorted({step.function for step in leaves(definition.steps) if isinstance(step, Code)})
+
+
+def models_of(definition: Definition) -> list[str]:
+    """The names of the models that a definition's chats name: those that its code asks are not known."""
+    chats = [step for step in leaves(definition.steps) if isinstance(step, Llm)]
+    return sorted({name for chat in chats for name in models_named(chat.model, chat.route)})

@@ -21,8 +21,9 @@ class WorkflowStarted(WorkflowEvent, frozen=True, kw_only=True, tag="workflow.st
     """A run was begun, by the process `by`, which leads it until another one says otherwise.
 
     `version` is a hash of the definition, which stays the run's own whatever becomes of the workflow; `functions` are
-    the names of the code it needs. `key` is the id of the API key whose money it takes; `thread` that of its chats.
-    `deadline` is Unix time. `parent` is the run that this one is a step of.
+    the names of the code it needs, `models` those of the models that its chats name. `key` is the id of the API key
+    whose money it takes; `thread` that of its chats. `deadline` is Unix time. `parent` is the run that this one is a
+    step of.
     """
 
     version: str
@@ -31,6 +32,7 @@ class WorkflowStarted(WorkflowEvent, frozen=True, kw_only=True, tag="workflow.st
     thread: str
     by: str
     functions: list[str] = []
+    models: list[str] = []
     key: str = ""
     deadline: float | None = None
     parent: str = ""

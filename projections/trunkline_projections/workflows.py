@@ -2,7 +2,7 @@
 
 from typing import assert_never
 
-from msgspec import Struct
+from msgspec import Struct, structs
 from trunkline_events.workflow import (
     StepCompleted,
     StepFailed,
@@ -20,11 +20,12 @@ CATEGORIES = ("workflow",)
 
 
 class OpenRun(Struct, frozen=True, kw_only=True):
-    """A run under way: `by` leads it, `functions` is the code it needs. `began` is Unix time."""
+    """A run under way: `by` leads it, it needs the code `functions`, its chats name `models`; `began` is Unix time."""
 
     workflow: str
     by: str
     functions: list[str]
+    models: list[str]
     began: float
     sequence: int
 
@@ -38,18 +39,17 @@ def evolve(state: Runs, fact: WorkflowFact, run_id: str, sequence: int, time: fl
     match fact:
         case WorkflowStarted():
             state[run_id] = OpenRun(
-                workflow=fact.workflow, by=fact.by, functions=fact.functions, began=time, sequence=sequence
+                workflow=fact.workflow,
+                by=fact.by,
+                functions=fact.functions,
+                models=fact.models,
+                began=time,
+                sequence=sequence,
             )
         case WorkflowResumed():
             known = state.get(run_id)
             if known is not None:
-                state[run_id] = OpenRun(
-                    workflow=known.workflow,
-                    by=fact.by,
-                    functions=known.functions,
-                    began=known.began,
-                    sequence=sequence,
-                )
+                state[run_id] = structs.replace(known, by=fact.by, sequence=sequence)
         case WorkflowCompleted() | WorkflowFailed() | WorkflowCancelled():
             state.pop(run_id, None)
         case StepStarted() | StepCompleted() | StepFailed() | WorkflowSignalled():

@@ -11,13 +11,14 @@ from nats.js.kv import KeyValue
 from trunkline import errors
 from trunkline.client import Gateway
 from trunkline.host import Host
+from trunkline.workflows import Engine, LLMStep, WaitStep, Workflow
 from trunkline_actors import dependents
-from trunkline_actors.dependents import MOST_NAMED, SETTLED, Dependents
+from trunkline_actors.dependents import MOST_NAMED, SETTLED, Dependent, Dependents, refusal
 from trunkline_events.connection import Connection
 from trunkline_events.registry import ModelDisabled
 from trunkline_events.subjects import DEPENDENTS_BUCKET, log_subject
 
-pytest_plugins = ["gateway"]
+pytest_plugins = ["gateway", "workflow_kit"]
 
 
 async def used_by(gw: Gateway, model: str, verb: str = "disable", **more: Any) -> list[tuple[str, str]]:
@@ -157,6 +158,30 @@ async def test_no_more_threads_are_asked_than_can_be_in_time(
     with pytest.raises(errors.Unavailable, match="too many to ask each"):
         await gw.models.disable(id="echo")
     assert await index.problem("tokens", "disable") is None
+
+
+# -- runs of workflows
+
+
+async def test_a_model_that_chats_of_a_run_name_is_in_use_until_the_run_is_over(gw: Gateway, engine: Engine) -> None:
+    preferred = LLMStep("b", "after {wait}", model="echo", route={"fallbacks": ["tokens"]})
+    workflow = Workflow("w", [WaitStep("wait", "go"), preferred])
+    run = await engine.start(workflow, {}, id="r")
+    for model in ("echo", "tokens"):
+        assert await used_by(gw, model) == [("workflow", "r")]
+    await gw.models.disable(id="slow")
+    await gw.workflows.signal(id="r", name="go", value="x")
+    await engine.result(run)
+    await gw.models.disable(id="echo")
+
+
+def test_an_error_names_a_few_of_many_runs_and_threads_and_says_of_which_there_are_more() -> None:
+    runs = [Dependent("workflow", f"r{number}") for number in range(MOST_NAMED + 1)]
+    refused = refusal("m", "disable", [Dependent("policy", "rules[0]"), *runs, Dependent("thread", "t")])
+    assert "the routing policy (rules[0]), workflow run 'r0', " in refused.message
+    assert "thread 't' and more workflows; " in refused.message
+    assert len(refused.metadata["dependents"]) == MOST_NAMED + 2
+    assert (refused.metadata["more_threads"], refused.metadata["more_workflows"]) == (False, True)
 
 
 # -- the policy

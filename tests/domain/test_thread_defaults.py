@@ -8,7 +8,8 @@ from given import NOON, a_model, a_registry
 from hypothesis import given
 from hypothesis import strategies as st
 from trunkline_actors.money import Budget
-from trunkline_actors.thread_settings import Change, Settings, apply, configure, models_named, problem_of
+from trunkline_actors.requests import models_named
+from trunkline_actors.thread_settings import Change, Settings, apply, configure, problem_of
 from trunkline_events.refusal import Refused
 from trunkline_events.thread import Books, OpenAttempt, ThreadConfigured
 
@@ -85,12 +86,13 @@ def test_a_budget_that_makes_no_sense_changes_nothing() -> None:
         (Settings(model="m"), ["m"]),
         (Settings(model="m", preferences={"prefer": ["n", "m"], "fallbacks": ["o"], "avoid": ["x"]}), ["m", "n", "o"]),
         (Settings(preferences={"prefer": None}), []),
+        (Settings(model="auto"), []),
     ],
 )
 def test_a_thread_depends_on_its_model_and_those_it_prefers_or_falls_back_to(
     settings: Settings, names: list[str]
 ) -> None:
-    assert models_named(settings) == names
+    assert models_named(settings.model, settings.preferences) == names
 
 
 # -- what makes no sense

@@ -36,7 +36,7 @@ def under_way(*facts: WorkflowFact, run: str = "r", state: Runs | None = None) -
 
 
 def open_run(by: str, sequence: int) -> OpenRun:
-    return OpenRun(workflow="w", by=by, functions=["f"], began=NOON + 1, sequence=sequence)
+    return OpenRun(workflow="w", by=by, functions=["f"], models=["m"], began=NOON + 1, sequence=sequence)
 
 
 def test_a_run_is_under_way_from_its_beginning_to_its_end() -> None:

@@ -19,7 +19,7 @@ from trunkline_actors.workflow_model import (
     Sub,
     Wait,
 )
-from trunkline_actors.workflow_walk import Failure, Walked, functions_of, leaves, walk
+from trunkline_actors.workflow_walk import Failure, Walked, functions_of, leaves, models_of, walk
 from workflow_strategies import definitions, outcome_of, play
 
 INPUT = {"topic": "foxes", "list": ["a", "b", "c"], "no": 0}
@@ -253,6 +253,17 @@ def test_the_code_a_definition_needs_is_found_however_deep_it_lies() -> None:
     definition = Definition(name="w", steps=steps)
     assert functions_of(definition) == ["m:a", "m:b", "m:c", "m:d"]
     assert [leaf.name for leaf in leaves(definition.steps)] == ["a", "b", "x", "d", "f", "w", "a"]
+
+
+def test_the_models_that_its_chats_name_are_found_however_deep_they_lie() -> None:
+    inner = Definition(name="i", steps=[Llm(name="a", model="m2", route={"prefer": ["m3"], "avoid": ["m5"]})])
+    steps: list[Step] = [
+        Llm(name="x", model="m1"),
+        Llm(name="y", route={"fallbacks": ["m4", "m1"]}),
+        Parallel(name="p", steps=[Sub(name="s", definition=inner)]),
+        Code(name="c", function="m:f"),
+    ]
+    assert models_of(Definition(name="w", steps=steps)) == ["m1", "m2", "m3", "m4"]
 
 
 # -- any definition, in any order
