@@ -59,15 +59,19 @@ async def completions(edge: Edge, request: HttpRequest, who: Principal) -> None:
 async def answer(edge: Edge, request: HttpRequest, who: Principal, body: bytes, voice: Voice) -> None:
     """Send a Chat Completions request, and tell the answer in this voice."""
     asked = _read(body)
-    call = Call(edge.bus, _request(edge, subjects.CHAT, request, who, body, asked))
+    call = _call(edge, _request(edge, subjects.CHAT, request, who, body, asked))
     await _serve(edge, request, call, voice, stream=bool(asked.stream))
 
 
 async def embeddings(edge: Edge, request: HttpRequest, who: Principal) -> None:
     """Embeddings, which are never streamed."""
     body = await request.body()
-    call = Call(edge.bus, _request(edge, subjects.EMBEDDINGS, request, who, body, _read(body)))
+    call = _call(edge, _request(edge, subjects.EMBEDDINGS, request, who, body, _read(body)))
     await _serve(edge, request, call, OPENAI, stream=False)
+
+
+def _call(edge: Edge, request: Request) -> Call:
+    return Call(edge.bus, request, alone=edge.pulses.routes_alone())
 
 
 async def _serve(edge: Edge, request: HttpRequest, call: Call, voice: Voice, *, stream: bool) -> None:

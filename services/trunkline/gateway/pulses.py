@@ -18,23 +18,34 @@ class Pulses:
     def __init__(self) -> None:
         self._heard: dict[str, tuple[Pulse, float]] = {}
         self._subscription: Any = None
+        self._own = ""
+        self._shared = float("inf")
+        """When another process that routes may last have been there, by the loop's clock."""
 
     async def start(self, runtime: Runtime) -> None:
         """Listen on this connection, and on no other any more."""
         await self.stop()
+        self._own, self._shared = runtime.name, asyncio.get_running_loop().time()  # as long as we know nothing
         self._subscription = await runtime.bus.nats.subscribe_directly(PULSE, self._arrived)
         await runtime.beat()  # of ourselves we needn't wait to hear
 
     def _arrived(self, _subject: str, reply: Reply) -> None:
         pulse = read_pulse(reply.data)
         if pulse is not None:
-            self._heard[pulse.process] = (pulse, asyncio.get_running_loop().time())
+            now = asyncio.get_running_loop().time()
+            self._heard[pulse.process] = (pulse, now)
+            if pulse.process != self._own and "router" in pulse.roles:
+                self._shared = now
 
     def living(self) -> list[Pulse]:
         """Those of processes that were heard of lately, by name."""
         since = asyncio.get_running_loop().time() - FORGOTTEN
         self._heard = {name: one for name, one in self._heard.items() if one[1] > since}
         return [self._heard[name][0] for name in sorted(self._heard)]
+
+    def routes_alone(self) -> bool:
+        """Whether no other process routes requests."""
+        return asyncio.get_running_loop().time() - self._shared > FORGOTTEN
 
     async def stop(self) -> None:
         """Listen no more."""
