@@ -1,6 +1,7 @@
 """One attempt upstream, streamed or plain: called, answered, and recorded in exactly one way, whatever happens."""
 
 import asyncio
+import functools
 import time
 from typing import cast
 
@@ -82,7 +83,7 @@ class Attempting:
         return await self._failed(failure, called=False)
 
     async def _failed(self, failure: Failure, *, called: bool) -> Outcome:
-        decided = await self._end(endings.failed(self._attempt(), failure, self._running.milliseconds()))
+        decided = await self._end(endings.failed(self._attempt, failure, self._running.milliseconds()))
         if decided is None:
             return self._ended(None)
         return Outcome(
@@ -197,7 +198,7 @@ class Attempting:
         )
 
     async def _record(self, metering: Metering) -> Decided | None:
-        return await self._end(endings.metered(self._attempt(), metering))
+        return await self._end(endings.metered(self._attempt, metering))
 
     async def _end(self, ending: endings.Ending) -> Decided | None:
         """Append the ending; None where a keeper ended the attempt, having taken us for dead."""
@@ -207,7 +208,7 @@ class Attempting:
         if unguarded and await self.has_ended():
             return None
         runtime.ledger.adopt(dispatch.thread, dispatch.books, dispatch.books_seq)
-        decided = await end(runtime.shell, runtime.ledger, self._attempt(), ending, actor=runtime.name)
+        decided = await end(runtime.shell, runtime.ledger, self._attempt, ending, actor=runtime.name)
         self._recorded = time.time()
         if decided is not None:
             self.ending = cast("Ending", decided.event)
@@ -228,6 +229,7 @@ class Attempting:
         books = books_of(cast("ThreadEvent", decided.event), decided.sequence)
         return Outcome(status="ended", cost_nanos=cost, books=books, books_seq=decided.sequence)
 
+    @functools.cached_property
     def _attempt(self) -> endings.Attempt:
         dispatch = self._dispatch
         return endings.Attempt(

@@ -123,7 +123,7 @@ class Decider:
         draw, escrow = random.random(), self._escrow
         counted = False
         hold = hold_of(request.attempt_id, draw)
-        moment = self._moment(self._runtime.clock(), draw)
+        moment: Moment | None = None
         decision: RouteDecided | RequestRefused | Refused | None = None
 
         def decide(books: Books, now: float) -> RouteDecided | RequestRefused | Refused:
@@ -168,6 +168,7 @@ class Decider:
             if decided.duplicate:  # an earlier run of this request was refused, which says nothing of this one
                 return await self._once(run, with_id(request, run.attempt_id(request.attempt)), answers)
             return self._told(decided.event, decided.sequence, answers)
+        assert moment is not None, "it was decided"
         return await self._begun(run, request, cast("RouteDecided", decided.event), decided.sequence, moment)
 
     async def _begun(

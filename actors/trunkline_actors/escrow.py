@@ -98,9 +98,8 @@ class Escrow:
 
     def give_back(self, hold: str, cost_nanos: int = 0) -> None:
         """An attempt ended, or never came to be. Told twice, it counts once."""
-        now = asyncio.get_running_loop().time()
         for purse in self._purses.give_back(hold, cost_nanos):
-            if now < purse.recalled_until:
+            if asyncio.get_running_loop().time() < purse.recalled_until:
                 self._urgent.set()
             self.on_freed(purse.scope)
 

@@ -282,7 +282,7 @@ def close(books: Books, attempt_id: str, cost: int, usage: Usage, now: float) ->
 
 def fields(books: Books) -> dict[str, Any]:
     """The books as keyword arguments of the event that carries them."""
-    return {name: getattr(books, name) for name in _FIELDS}
+    return structs.asdict(books) if type(books) is Books else {name: getattr(books, name) for name in _FIELDS}
 
 
 _FIELDS = Books.__struct_fields__

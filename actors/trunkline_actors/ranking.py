@@ -175,14 +175,16 @@ class _Found:
         if self._seen or passed_over or bars.any(listed):
             kept = [place for place, model in enumerate(models) if self._keeps(model, bars, passed_over, listed)]
             models, prices = [models[place] for place in kept], [prices[place] for place in kept]
-        self.reasons.update(listed.reasons)
+        if listed.reasons:
+            self.reasons.update(listed.reasons)
         for one in listed.rejected:
             if one.model not in self._seen:
                 self._seen.add(one.model)
                 self.rejected.append(one)
-        if stage.names is None:  # those that were named before are among all: they count once
-            self.reasons.subtract(self._named.values())
-        else:
+        if stage.names is None:
+            if self._named:  # those that were named before are among all: they count once
+                self.reasons.subtract(self._named.values())
+        elif listed.rejected:
             self._named.update((one.model, one.reason) for one in listed.rejected)
         if not models:
             return

@@ -6,7 +6,6 @@ same objects.
 """
 
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -66,14 +65,14 @@ def shortlist(names: Sequence[str] | None, needs: Needs, world: World, most: int
     models = world.registry.models
     fits: list[Model] = []
     rejected: list[Candidate] = []
-    reasons: Counter[str] = Counter()
+    reasons: dict[str, int] = {}
     considered = models.values() if names is None else [models[name] for name in names if name in models]
     for model in considered:
         problem = unfit(model, needs, world)
         if problem is None:
             fits.append(model)
             continue
-        reasons[problem] += 1
+        reasons[problem] = reasons.get(problem, 0) + 1
         if len(rejected) < most:
             rejected.append(Candidate(model=model.id, provider=model.provider, score=None, reason=problem))
     rates = [world.rates[model.id] for model in fits]
@@ -82,7 +81,7 @@ def shortlist(names: Sequence[str] | None, needs: Needs, world: World, most: int
         fits=fits,
         prices=[(max(rate.input_nanos, rate.cached_input_nanos), rate.output_nanos) for rate in rates],
         rejected=rejected,
-        reasons=dict(reasons),
+        reasons=reasons,
         smallest=min((model.context_window or math.inf for model in fits), default=math.inf),
         providers=frozenset(model.provider for model in fits),
     )

@@ -13,6 +13,7 @@ MOST_TOKENS = 10**12
 MOST_NANOS = 10**15
 """A million dollars: more for one answer is nonsense."""
 
+_COUNTS = Usage.__struct_fields__
 _FINISHES = {
     name: name
     for name in (
@@ -26,8 +27,11 @@ def usage_told(usage: object) -> Usage | None:
     """The usage; None where one of its counts can't be."""
     if not isinstance(usage, Usage):
         return None
-    counts = {name: getattr(usage, name) for name in Usage.__struct_fields__}
-    return Usage(**counts) if all(_is_whole(count, MOST_TOKENS) for count in counts.values()) else None
+    for name in _COUNTS:
+        if not _is_whole(getattr(usage, name), MOST_TOKENS):
+            return None
+    # A plugin may give a kind of its own, with more in it.
+    return usage if type(usage) is Usage else Usage(**{name: getattr(usage, name) for name in _COUNTS})
 
 
 def charge_told(nanos: Any) -> int | None:
@@ -37,7 +41,7 @@ def charge_told(nanos: Any) -> int | None:
 
 def bounded(usage: Usage) -> Usage:
     """A bound of ours, of which an adapter counted a part: no more than can be, and no less than nothing."""
-    counts = {name: getattr(usage, name) for name in Usage.__struct_fields__}
+    counts = {name: getattr(usage, name) for name in _COUNTS}
     return Usage(**{name: max(0, min(count, MOST_TOKENS)) for name, count in counts.items()})
 
 

@@ -42,6 +42,10 @@ _DOUBTFUL = codes.TRANSIENT | {codes.IN_PROCESS}
 
 BATCH_HEADERS = 160
 """Bytes kept free, in what the server takes as one message, for what a batch adds to it."""
+_HEADER_NAMES = 1024
+"""More bytes than the names of an event's headers take, with what stands between them and their values."""
+_MOST_OF_CHARACTER = 4
+"""Bytes of UTF-8."""
 
 APPEND_TIMEOUT = 5.0
 RESEND_AFTER = 1.0
@@ -143,9 +147,11 @@ class JetStreamLog:
             await asyncio.sleep(0.05)
 
     def _check_size(self, event: NewEvent, fields: dict[str, str], body: int) -> None:
+        limit = self._nats.max_payload - BATCH_HEADERS
+        if body + _MOST_OF_CHARACTER * len("".join(fields.values())) < limit - _HEADER_NAMES:
+            return  # most are far from it
         # The server counts the headers; each has a colon, a space and the end of its line.
         size = body + sum(len(name) + len(value.encode()) + 4 for name, value in fields.items())
-        limit = self._nats.max_payload - BATCH_HEADERS
         if size > limit:
             raise TooLarge(event.id, size, limit)
 

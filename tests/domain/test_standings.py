@@ -16,8 +16,10 @@ WIDE = Standing(
     rate_128=123_456,
     added_p50_ms=1234.56,
     added_p99_ms=1234.56,
-    cpu_us=123_456,
-    ratio=123.45,
+    cpu_us_32=123_456,
+    cpu_us_128=123_456,
+    ratio_32=123.45,
+    ratio_128=123.45,
     chunk_us=12_345.6,
     streams=1_234.5,
     first_ms=1_234.5,
@@ -37,19 +39,21 @@ def test_the_table_is_read_on_a_terminal_of_120_columns() -> None:
 
 
 def test_what_was_not_measured_leaves_its_cell_empty_and_its_goal_open() -> None:
-    ours = Standing(name=contestants.OURS, ratio=3.5)
+    ours = Standing(name=contestants.OURS, ratio_128=3.5)
     assert standings.line(ours).split() == [contestants.OURS, "3.50"]
     met = _goals(ours)
-    assert met.pop("CPU of a request, times the bare aiohttp proxy's") is True
-    assert met.pop("the same, stretched") is False
+    assert met.pop("CPU a request, times the bare aiohttp proxy's, 128 at once") is True
+    assert met.pop("the same, stretched, 128 at once") is False
     assert set(met.values()) == {None}
 
 
 @pytest.mark.parametrize(("theirs", "met"), [(1_399, False), (1_400, True)])
 def test_a_peer_is_beaten_by_its_cpu_over_ours(theirs: float, met: bool) -> None:
-    ours = Standing(name=contestants.OURS, cpu_us=1_000)
-    peer = Standing(name=others.PORTKEY, cpu_us=theirs)
-    assert _goals(ours, peer)["requests per CPU second, times Portkey's"] is met
+    ours = Standing(name=contestants.OURS, cpu_us_32=1_000, cpu_us_128=1_400)
+    peer = Standing(name=others.PORTKEY, cpu_us_32=theirs, cpu_us_128=1_400)
+    goals = _goals(ours, peer)
+    assert goals["requests a CPU second, times Portkey's, 32 at once"] is met
+    assert goals["requests a CPU second, times Portkey's, 128 at once"] is False
 
 
 def test_a_gateway_that_is_not_here_is_skipped_and_how_to_get_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -64,7 +64,7 @@ class RawHttp:
         """The whole answer to a request: POST with a body, GET without, or as `method` says. Raises UpstreamError."""
         with self._translated():
             async with asyncio.timeout(timeout):
-                response = await self._send(path, body, method)
+                response = await self._send(path, body, method, has_deadline=timeout <= self._timeout)
                 try:
                     return await _read(response, BODY_LIMIT)
                 except BaseException:
@@ -88,10 +88,13 @@ class RawHttp:
             if self._made is not None:
                 await self._made.close()
 
-    async def _send(self, path: str, body: bytes | None, method: str | None = None) -> "ClientResponse":
+    async def _send(
+        self, path: str, body: bytes | None, method: str | None = None, *, has_deadline: bool = False
+    ) -> "ClientResponse":
         """The response, its headers read and its body not. Raises UpstreamError for an error status."""
         session = self._made if self._made is not None and not self._closed else await self._session()
-        response = await session.send(method or ("GET" if body is None else "POST"), path, body)
+        verb = method or ("GET" if body is None else "POST")
+        response = await session.send(verb, path, body, has_deadline=has_deadline)
         noticed(response.headers)
         unreadable = is_packed(response.headers.get("content-encoding", ""))
         if response.status < 300:

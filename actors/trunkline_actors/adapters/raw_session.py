@@ -95,6 +95,8 @@ class RawSession:
         self._base_url = base_url
         self._session = session
         self._options = options
+        # Who waits for a whole answer has one deadline for it: a timer for each wait beside that costs as much.
+        self._unhurried = {**options, "timeout": _timeout(session.timeout.connect, None)}
         self._urls: dict[str, URL] = {}
 
     @classmethod
@@ -109,9 +111,7 @@ class RawSession:
             connector=_Connector(guarded=not local and proxy is None, ssl_context=context),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,  # what is packed all the same is refused
-            timeout=aiohttp.ClientTimeout(
-                total=None, connect=min(timeout, _CONNECT_S), sock_read=timeout, ceil_threshold=float("inf")
-            ),
+            timeout=_timeout(min(timeout, _CONNECT_S), timeout),
             headers={
                 "Accept": "application/json",
                 "Accept-Encoding": "identity",  # answers are small, and unpacking each piece of a stream is dear
@@ -127,8 +127,12 @@ class RawSession:
         session._retry_connection = False  # noqa: SLF001 - aiohttp would try a GET again, on a fresh connection too
         return cls(base_url, session, {"allow_redirects": False})
 
-    async def send(self, method: str, path: str, body: bytes | None) -> aiohttp.ClientResponse:
+    async def send(
+        self, method: str, path: str, body: bytes | None, *, has_deadline: bool = False
+    ) -> aiohttp.ClientResponse:
         """Send once, and once more where a kept-alive connection turned out to be dead. Raises aiohttp's errors.
+
+        `has_deadline`: the caller waits no longer, for all of it, than this session does for each wait.
 
         Servers close idle connections whenever they like, so a request may be written to one that is gone already.
         Only a connection that served before counts, and only if not a byte came back on it: one that was made for this
@@ -137,23 +141,24 @@ class RawSession:
         attempt = _Attempt()
         _ATTEMPT.set(attempt)
         try:
-            return await self._request(method, path, body)
+            return await self._request(method, path, body, has_deadline)
         except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
             protocol = attempt.protocol
             if protocol is None or protocol.uses < 2 or protocol.answered:
                 raise
-        return await self._request(method, path, body)
+        return await self._request(method, path, body, has_deadline)
 
     async def close(self) -> None:
         """Close all connections, those in use too."""
         await self._session.close()
 
-    async def _request(self, method: str, path: str, body: bytes | None) -> aiohttp.ClientResponse:
+    async def _request(self, method: str, path: str, body: bytes | None, has_deadline: bool) -> aiohttp.ClientResponse:
         # Large bodies go out in pieces, so that nobody else on the loop waits for them.
         data = body if body is None or len(body) < _LARGE else io.BytesIO(body)
         context = UPSTREAM.get()
         extra = None if context is None else {"traceparent": context}
-        return await self._session.request(method, self._url(path), data=data, headers=extra, **self._options)
+        options = self._unhurried if has_deadline else self._options
+        return await self._session.request(method, self._url(path), data=data, headers=extra, **options)
 
     def _url(self, path: str) -> URL:
         url = self._urls.get(path)
@@ -164,6 +169,11 @@ class RawSession:
             if len(self._urls) > 1000:
                 self._urls.clear()
         return url
+
+
+def _timeout(connect: float | None, read: float | None) -> aiohttp.ClientTimeout:
+    """Seconds for connecting, and for each wait for bytes; exact, where aiohttp would round them up."""
+    return aiohttp.ClientTimeout(total=None, connect=connect, sock_read=read, ceil_threshold=float("inf"))
 
 
 def _guarded_socket(info: tuple[Any, ...]) -> socket.socket:

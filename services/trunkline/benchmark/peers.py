@@ -40,7 +40,7 @@ class Measured(Struct):
     """What was measured of one gateway so far, an item a slice; seconds of each request, where they are named so."""
 
     rates: dict[int, list[float]] = field(default_factory=dict)
-    cpu_us: list[float] = field(default_factory=list)
+    cpu_us: dict[int, list[float]] = field(default_factory=dict)
     nats_us: list[float] = field(default_factory=list)
     streams: list[float] = field(default_factory=list)
     chunk_us: list[float] = field(default_factory=list)
@@ -149,8 +149,8 @@ async def _plain(this: Run, doors: Mapping[str, Door]) -> None:
         async def take(name: str, asker: Asker, at_once: int = at_once) -> None:
             turn, of = await _turn(this, doors[name], asker, at_once), this.measured[name]
             of.rates.setdefault(at_once, []).append(turn.rate)
+            _append(of.cpu_us.setdefault(at_once, []), turn.cpu_us)
             if at_once == 32:
-                _append(of.cpu_us, turn.cpu_us)
                 _append(of.nats_us, turn.nats_us)
 
         await this.in_turns(doors, take, stream=False)
@@ -238,7 +238,11 @@ def _standing(this: Run, name: str) -> Standing:
     of, direct, bare = this.measured[name], this.measured[DIRECT], this.measured[BARE]
     gateway = name != DIRECT
     p50, p99 = _added(of.paced_s, direct.paced_s) if gateway and of.paced_s else (None, None)
-    ratios = [ours / base for ours, base in zip(of.cpu_us, bare.cpu_us, strict=False)]
+    cpu = of.cpu_us if gateway else {}
+    ratios = {
+        at_once: [ours / base for ours, base in zip(figures, bare.cpu_us[at_once], strict=False)]
+        for at_once, figures in cpu.items()
+    }
     first = _median(of.first_s)
     return Standing(
         name=name,
@@ -246,8 +250,10 @@ def _standing(this: Run, name: str) -> Standing:
         rate_128=_median(of.rates.get(128, [])),
         added_p50_ms=p50,
         added_p99_ms=p99,
-        cpu_us=_median(of.cpu_us) if gateway else None,
-        ratio=_median(ratios) if gateway else None,
+        cpu_us_32=_median(cpu.get(32, [])),
+        cpu_us_128=_median(cpu.get(128, [])),
+        ratio_32=_median(ratios.get(32, [])),
+        ratio_128=_median(ratios.get(128, [])),
         chunk_us=_median(of.chunk_us) if gateway else None,
         streams=_median(of.streams),
         first_ms=first and first * 1000,
