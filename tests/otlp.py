@@ -29,6 +29,8 @@ class Seen(NamedTuple):
     attributes: dict[str, Any]
     failed: bool
     resource: dict[str, Any]
+    events: list[tuple[str, int, dict[str, Any]]]
+    """Name, time and attributes of each."""
 
 
 class Collector:
@@ -90,6 +92,10 @@ def spans_of(said: ExportTraceServiceRequest) -> list[Seen]:
             attributes={one.key: value_of(one.value) for one in span.attributes},
             failed=span.status.code == 2,
             resource={one.key: value_of(one.value) for one in of_resource.resource.attributes},
+            events=[
+                (event.name, event.time_unix_nano, {one.key: value_of(one.value) for one in event.attributes})
+                for event in span.events
+            ],
         )
         for of_resource in said.resource_spans
         for scope in of_resource.scope_spans

@@ -33,18 +33,22 @@ class Context(NamedTuple):
         """What whoever works for this span is given."""
         return f"00-{self.trace}-{self.span}-01"
 
-    def child(self, number: int) -> str:
-        """The id of a span in this one, other for each number: no other span has it, as little as this one's own."""
-        return f"{(int(self.span, 16) + number * _STEP) % 2**64 or 1:016x}"
-
-
-_STEP = 0x9E3779B97F4A7C15  # 2**64 over the golden ratio: odd, so that no two numbers make the same
-
 
 Attributes = dict[str, Value]
 Own = list[tuple[str, Value]]
 Said = tuple[Any, ...]
 """A shape, and what it takes: whatever many spans have alike. What a shape takes in one place is always of one type."""
+
+
+class Mark(NamedTuple):
+    """Something that happened within a span, at a Unix time: an event, as OpenTelemetry calls it.
+
+    `said` and `own` are as a span has them, without a kind.
+    """
+
+    time: float
+    said: Said
+    own: Own
 
 
 class Span(NamedTuple):
@@ -62,6 +66,7 @@ class Span(NamedTuple):
     end: float
     own: Own
     failed: bool = False
+    marks: tuple[Mark, ...] = ()
 
 
 def http(context: Context, end: float, method: str, path: str, route: str | None, status: int) -> Iterator[Span]:
@@ -93,27 +98,14 @@ def routed(
     *,
     reused: bool = False,
 ) -> Iterator[Span]:
-    """A request at a router from its arrival to its end, and in it each decision until the log had it."""
+    """A request at a router from its arrival to its end, in which each decision is marked where the log had it."""
     trace, span, parent, start = context
     served = decisions[-1][0].model if decisions else ""
     said: Said = (_routed, asked.operation, asked.model, asked.stream, len(decisions), served, code, reused)
     own: Own = [(semconv.REQUEST_ID, request_id)]
     if thread != NO_THREAD:
         own.append((semconv.CONVERSATION, thread))
-    yield Span(trace, span, parent, said, start, end, own, bool(code))
-    for event, sequence, stored in decisions:
-        left_out = sum(event.left_out.values()) if event.left_out else 0
-        said = (
-            _decided,
-            event.attempt,
-            event.model,
-            event.provider,
-            len(event.candidates),
-            left_out,
-            event.policy_version,
-        )
-        own = [(semconv.LOG_SEQUENCE, sequence)]
-        yield Span(trace, context.child(event.attempt), span, said, event.now, stored, own)
+    yield Span(trace, span, parent, said, start, end, own, bool(code), tuple([_mark(*one) for one in decisions]))
 
 
 def _routed(
@@ -135,9 +127,18 @@ def _routed(
     return f"route {operation}", SERVER, said
 
 
+def _mark(event: RouteDecided, sequence: int, stored: float) -> Mark:
+    left_out = sum(event.left_out.values()) if event.left_out else 0
+    said = (
+        *(_decided, event.attempt, event.model, event.provider),
+        *(len(event.candidates), left_out, event.policy_version),
+    )
+    return Mark(stored, said, [(semconv.LOG_SEQUENCE, sequence), (semconv.DECIDE_SECONDS, stored - event.now)])
+
+
 def _decided(
     attempt: int, model: str, provider: str, candidates: int, left_out: int, policy: int
-) -> tuple[str, int, Attributes]:
+) -> tuple[str, Attributes]:
     said: Attributes = {
         semconv.ATTEMPT: attempt,
         semconv.MODEL: model,
@@ -146,7 +147,7 @@ def _decided(
         semconv.LEFT_OUT: left_out,
         semconv.POLICY_VERSION: policy,
     }
-    return f"decide {model}", INTERNAL, said
+    return "decided", said
 
 
 def attempted(
@@ -158,7 +159,7 @@ def attempted(
     failure: FailureClass | None,
     ending: Ending | None,
 ) -> Iterator[Span]:
-    """An attempt at a provider up to the end of its upstream call, and from then on what settling it took."""
+    """An attempt at a provider up to the end of its upstream call; where we settled it, what that took from then on."""
     trace, span, parent, start = context
     finish, status = "", None
     own: Own = [(semconv.REQUEST_ID, dispatch.request_id)]
@@ -171,8 +172,9 @@ def attempted(
         *(_attempted, dispatch.operation, provider.kind, provider.id, dispatch.model, dispatch.upstream),
         *(dispatch.stream, dispatch.attempt, dispatch.max_tokens, finish, failure, status),
     )
+    if ending is not None:
+        own.append((semconv.SETTLE_SECONDS, end - over))
     yield Span(trace, span, parent, said, start, over, own, failure is not None)
-    yield Span(trace, context.child(1), span, (_settled, dispatch.attempt), over, end, [], ending is None)
 
 
 def _attempted(
@@ -206,10 +208,6 @@ def _attempted(
     if status is not None:
         said[semconv.HTTP_STATUS] = status
     return f"{operation} {upstream}", CLIENT, said
-
-
-def _settled(attempt: int) -> tuple[str, int, Attributes]:
-    return "settle", INTERNAL, {semconv.ATTEMPT: attempt}
 
 
 def _metered(own: Own, ending: Metered, *, stream: bool) -> None:

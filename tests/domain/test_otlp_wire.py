@@ -9,7 +9,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from otlp import spans_of, value_of
 from trunkline.telemetry.families import Family, Point
 from trunkline.telemetry.wire import encoded, metrics_request, spans_request
-from trunkline_actors.spans import Span
+from trunkline_actors.spans import Mark, Span
 from trunkline_actors.totals import Histogram
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=300)
@@ -17,6 +17,20 @@ VALUES = st.one_of(
     TEXT, st.booleans(), st.integers(-(2**63), 2**63 - 1), st.floats(allow_nan=False), st.lists(TEXT, max_size=3)
 )
 IDS = st.integers(1, 2**64 - 1).map(lambda number: f"{number:016x}")
+
+
+def event(name: str, *pairs: tuple[str, Any]) -> tuple[str, dict[str, Any]]:
+    """A shape of events within spans."""
+    return name, dict(pairs)
+
+
+OWN = st.dictionaries(TEXT, VALUES, max_size=5).map(lambda said: list(said.items()))
+MARKS = st.builds(
+    Mark,
+    time=st.floats(1e9, 2e9),
+    said=st.tuples(st.just(event), TEXT, st.tuples(TEXT, TEXT), st.tuples(TEXT, st.integers(0, 2**40))),
+    own=OWN,
+)
 
 
 def shape(name: str, kind: int, *pairs: tuple[str, Any]) -> tuple[str, int, dict[str, Any]]:
@@ -34,8 +48,9 @@ SPANS = st.builds(
     ),
     start=st.floats(1e9, 2e9),
     end=st.floats(1e9, 2e9),
-    own=st.dictionaries(TEXT, VALUES, max_size=5).map(lambda said: list(said.items())),
+    own=OWN,
     failed=st.booleans(),
+    marks=st.lists(MARKS, max_size=3).map(tuple),
 )
 
 
@@ -55,6 +70,9 @@ def test_whatever_a_span_says_arrives(spans: list[Span], resource: dict[str, Any
         }
         assert one.start == int(sent.start * 1e9)
         assert one.end >= one.start
+        assert one.events == [
+            (mark.said[1], int(mark.time * 1e9), {**dict(mark.said[2:]), **dict(mark.own)}) for mark in sent.marks
+        ]
         assert one.resource == resource
 
 

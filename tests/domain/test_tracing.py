@@ -6,7 +6,7 @@ from trunkline.telemetry.config import read
 from trunkline.telemetry.wire import encoded
 from trunkline_actors.adapters.noticing import UPSTREAM
 from trunkline_actors.spans import Context, http
-from trunkline_actors.tracing import ToUpstream, Tracing, sampler
+from trunkline_actors.tracing import TOGETHER, ToUpstream, Tracing, sampler
 from trunkline_events.registry import Provider
 
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
@@ -58,7 +58,18 @@ def test_more_than_may_wait_is_dropped_and_counted() -> None:
     tracing.wake = lambda: woken.append(None)
     for number in range(5):
         tracing.record(http(Context(TRACE, PARENT, "", 0.0), 1.0, "GET", "/", "/", number))
+    tracing.flush()
     assert (tracing.recorded, tracing.dropped, len(tracing.waiting), len(woken)) == (3, 2, 3, 1)
+
+
+def test_spans_are_made_a_few_at_a_time_or_when_it_is_time() -> None:
+    tracing = Tracing(ON, encoded)
+    for number in range(TOGETHER + 1):
+        tracing.record(http(Context(TRACE, PARENT, "", 0.0), 1.0, "GET", "/", "/", number))
+    assert (tracing.recorded, len(tracing.waiting)) == (TOGETHER, TOGETHER)
+    for _ in range(2):
+        tracing.flush()
+        assert (tracing.recorded, len(tracing.waiting)) == (TOGETHER + 1, TOGETHER + 1)
 
 
 @pytest.mark.parametrize(
@@ -78,11 +89,11 @@ def test_only_our_own_providers_are_told_the_trace_unless_somebody_wants_that(
         UPSTREAM.reset(token)
 
 
-def test_spans_within_one_have_ids_of_their_own() -> None:
-    context = Context(TRACE, PARENT, "", 0.0)
-    ids = {context.span, *(context.child(number) for number in range(1, 100))}
-    assert len(ids) == 100
-    assert all(len(one) == 16 for one in ids)
+def test_every_span_and_every_trace_has_an_id_of_its_own() -> None:
+    tracing = Tracing(ON, encoded)
+    begun = [context for context, _ in (tracing.begin(None) for _ in range(2_000)) if context]
+    assert len({one.span for one in begun}) == len({one.trace for one in begun}) == 2_000
+    assert {(len(one.span), len(one.trace)) for one in begun} == {(16, 32)}
 
 
 # -- where it goes -----------------------------------------------------------------------------------------------------

@@ -1,8 +1,8 @@
 """What recording every request costs: the same chats with it and without, in turns, in one run.
 
-Two gateways stand side by side, each with a server of its own; what differs is that one sends all traces and metrics
-to a collector, a process that takes everything. The CPU is that of router, provider and, over HTTP, the edge, in one
-process, the exporter's thread included.
+Two gateways stand side by side before one upstream, each with a server of its own; what differs is that one sends all
+traces and metrics to a collector, a process that takes everything. The CPU is that of router, provider and, over HTTP,
+the edge, in one process, the exporter's thread included; it has a core of its own, where there are two.
 """
 
 import asyncio
@@ -19,7 +19,9 @@ from trunkline_events import headers, subjects
 from trunkline_events.connection import Connection
 
 from trunkline import client
+from trunkline.benchmark import served
 from trunkline.benchmark.load import IN_FLIGHT, embedded, load, process
+from trunkline.benchmark.placing import Cores, on_core, two_cores
 from trunkline.benchmark.table import Bench, Row
 from trunkline.proc import cpu_seconds
 
@@ -49,11 +51,14 @@ Ask = Callable[[int], Awaitable[None]]
 
 async def run(bench: Bench) -> None:
     """Chats over the bus, then over HTTP."""
+    cores = two_cores()
     for over, make in (("the bus", _over_bus), ("HTTP", _over_http)):
         async with AsyncExitStack() as stack:
+            stack.enter_context(on_core(cores and cores.others))
             endpoint = await stack.enter_async_context(_collector())
-            off_pid, off = await stack.enter_async_context(_gateway(make, None))
-            on_pid, on = await stack.enter_async_context(_gateway(make, endpoint))
+            origin = (await stack.enter_async_context(served.upstream())).origin
+            off_pid, off = await stack.enter_async_context(_gateway(make, None, origin, cores))
+            on_pid, on = await stack.enter_async_context(_gateway(make, endpoint, origin, cores))
             for ask in (off, on):
                 await load(ask, COUNT // 2, IN_FLIGHT)
             count = max(1_000, int(COUNT * bench.scale))
@@ -100,7 +105,9 @@ Make = Callable[[str, str, str], AsyncIterator[Ask]]
 
 
 @asynccontextmanager
-async def _gateway(make: Make, endpoint: str | None) -> AsyncIterator[tuple[int, Ask]]:
+async def _gateway(
+    make: Make, endpoint: str | None, origin: str, cores: Cores | None
+) -> AsyncIterator[tuple[int, Ask]]:
     """A gateway whose process is to be measured, and a way to ask it."""
     async with AsyncExitStack() as stack:
         url = await stack.enter_async_context(embedded("process"))
@@ -110,10 +117,13 @@ async def _gateway(make: Make, endpoint: str | None) -> AsyncIterator[tuple[int,
         others, measured = ("registry", "keeper"), ("router", "provider", "gateway")
         common = ("--nats", url, "--http-port", "0", "--config", str(config))
         await stack.enter_async_context(process("run", *others, *common, ready=folder / "one"))
-        pid = await stack.enter_async_context(process("run", *measured, *common, ready=folder / "two"))
+        with on_core(cores and cores.gateways):
+            pid = await stack.enter_async_context(process("run", *measured, *common, ready=folder / "two"))
         async with client.connect(url) as gw:
-            await gw.providers.register(id="bench", kind="scripted", local=True)
-            await gw.models.register(id="bench", provider="bench", upstream="say:forty-two")
+            await gw.providers.register(
+                id="bench", kind="openai-compatible", base_url=f"{origin}/v1", local=True, max_concurrency=1000
+            )
+            await gw.models.register(id="bench", provider="bench", upstream="m")
             key = (await gw.keys.issue(id="bench"))["key"]
         edge = msgspec.json.decode((folder / "two").read_bytes())["http"]
         ask = await stack.enter_async_context(asynccontextmanager(make)(url, edge, key))

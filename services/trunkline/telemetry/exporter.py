@@ -63,28 +63,37 @@ class Exporter:
         self._began = time.time()
         self._complained = float("-inf")
         self._thread = threading.Thread(target=self._work, name="telemetry", daemon=True)
-        self._task: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
         """Record from here on."""
         if self._traces is not None:
             self._tracing.wake = self._awake.set
             self._runtime.tracing = self._tracing
+            self._tasks.append(asyncio.create_task(self._flush()))
         self._thread.start()
         if self._metrics is not None:
-            self._task = asyncio.create_task(self._measure())
+            self._tasks.append(asyncio.create_task(self._measure()))
 
     async def stop(self) -> None:
         """Record nothing more, and send what there is, as far as that goes at once."""
         self._runtime.tracing = None
-        await end_task(self._task)
+        for task in self._tasks:
+            await end_task(task)
+        self._tracing.flush()
         if self._metrics is not None:
             self._measured.append(self._measurement())
         self._ending.set()
         self._awake.set()
         await asyncio.to_thread(self._thread.join, LAST_WORDS_S)
 
-    # -- metrics, on the event loop ----------------------------------------------------------------------------------
+    # -- on the event loop -------------------------------------------------------------------------------------------
+
+    async def _flush(self) -> None:
+        while True:
+            await asyncio.sleep(self._otlp.every_s)
+            self._tracing.flush()
+            self._awake.set()
 
     async def _measure(self) -> None:
         while True:
@@ -108,7 +117,7 @@ class Exporter:
 
     def _work(self) -> None:
         while True:
-            self._awake.wait(self._otlp.every_s)
+            self._awake.wait()
             self._awake.clear()
             ending = self._ending.is_set()
             try:

@@ -10,7 +10,7 @@ from struct import Struct as Format
 from typing import Any
 
 from trunkline_actors.semconv import SCHEMA
-from trunkline_actors.spans import Said, Span, Value
+from trunkline_actors.spans import Own, Said, Span, Value
 
 from trunkline.telemetry.families import Family, Point
 
@@ -48,18 +48,29 @@ def _request(items: bytes, resource: Mapping[str, Value], version: str) -> bytes
 
 def encoded(span: Span) -> bytes:
     """A span as a part of such a request."""
-    trace, number, parent, said, start, end, own, failed = span
+    trace, number, parent, said, start, end, own, failed, marks = span
     shared = _shared.get(said)
     if shared is None:
         shared = _kept(_shared, said, _alike(said))
-    body = b"%b%b%b%b%b" % (
+    body = b"%b%b%b%b%b%b" % (
         bytes.fromhex(f"0a10{trace}1208{number}2208{parent}" if parent else f"0a10{trace}1208{number}"),
         shared,
         _TIMES.pack(0x39, int(start * 1e9), 0x41, int((end if end > start else start) * 1e9)),  # noqa: FURB136 - dearer
         b"".join([_key_value(0x4A, key, value) for key, value in own]),
+        b"".join([_event(*mark) for mark in marks]) if marks else b"",
         b"\x7a\x02\x18\x02" if failed else b"",
     )
     return _part(0x12, body)
+
+
+def _event(at: float, said: Said, own: Own) -> bytes:
+    shared = _shared.get(said)
+    if shared is None:
+        name, attributes = said[0](*said[1:])
+        parts = [_key_value(0x1A, key, value) for key, value in attributes.items()]
+        shared = _kept(_shared, said, b"".join([_text(0x12, name), *parts]))
+    more = b"".join([_key_value(0x1A, key, value) for key, value in own])
+    return _part(0x5A, b"\x09%b%b%b" % (_FIXED.pack(int(at * 1e9)), shared, more))
 
 
 def _alike(said: Said) -> bytes:
@@ -139,10 +150,12 @@ def _text(tag: int, value: str) -> bytes:
 
 def _part(tag: int, data: bytes) -> bytes:
     size = len(data)
-    return bytes((tag, size)) + data if size < 128 else bytes((tag,)) + _varint(size) + data
+    return bytes((tag, size)) + data if size < 128 else b"%c%b%b" % (tag, _varint(size), data)
 
 
 def _varint(number: int) -> bytes:
+    if 127 < number < 16_384:  # most are
+        return bytes((number & 127 | 128, number >> 7))
     out = bytearray()
     while number > 127:
         out.append(number & 127 | 128)
