@@ -2,6 +2,7 @@
 
 import msgspec
 import pytest
+from processes import until
 from trunkline.client import Gateway
 from trunkline.host import Host
 from trunkline.telemetry.wire import encoded
@@ -30,14 +31,21 @@ async def test_all_spans_of_a_run_are_in_one_trace(gw: Gateway, host: Host, begu
         spans.append(span)
         return encoded(span)
 
-    host.runtime.tracing = Tracing(sampler("parentbased_always_on", 1.0), keep)
+    host.runtime.tracing = tracing = Tracing(sampler("parentbased_always_on", 1.0), keep)
     body = msgspec.json.encode({"definition": msgspec.to_builtins(CHECKED.definition), "id": "r"})
     fields = {headers.TRACEPARENT: begun_in} if begun_in else None
     await gw._connection.nats.request(f"{WORKFLOWS}.start", body, headers=fields)
     await finished(gw, "r")
-    named: dict[str, list[Span]] = {}
-    for span in spans:
-        named.setdefault(span.said[0](*span.said[1:])[0], []).append(span)
+
+    def told() -> dict[str, list[Span]]:
+        tracing.flush()
+        named: dict[str, list[Span]] = {}
+        for span in spans:
+            named.setdefault(span.said[0](*span.said[1:])[0], []).append(span)
+        return named
+
+    await until(lambda: "invoke_workflow checked" in told())  # who leads it may hear of its end after us
+    named = told()
     assert len({span.trace for span in spans}) == 1
     assert (spans[0].trace == TRACE) == (begun_in is not None)
     (run,) = named["invoke_workflow checked"]
