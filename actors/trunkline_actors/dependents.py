@@ -120,7 +120,7 @@ class Dependents:
         others, asked = len(found), 0
         async with aclosing(self._threads(model)) as batches:
             async for threads in batches:
-                found += [Dependent("thread", thread) for thread in threads]
+                found += [one for thread in threads if (one := Dependent("thread", thread)) not in found]
                 asked += AT_ONCE
                 if len(found) - others > MOST_NAMED or asked >= MOST_CHECKED:
                     break
@@ -165,10 +165,10 @@ class Dependents:
             pulled = await js.pull_subscribe(matching, stream=f"KV_{DEPENDENTS_BUCKET}", config=_reading())
             try:
                 left = (await pulled.consumer_info()).num_pending
-                while left:
+                while left > 0:  # what is written anew meanwhile comes once more, at the end, and is not waited for
                     messages = await pulled.fetch(min(left, AT_ONCE), timeout=5)
                     yield [_entry(message) for message in messages if message.data]  # where dropped, there is none
-                    left = messages[-1].metadata.num_pending
+                    left -= len(messages)
             finally:
                 await pulled.unsubscribe()
         except _TROUBLE as error:

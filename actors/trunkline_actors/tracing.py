@@ -13,10 +13,13 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Literal
 
+import structlog
 from trunkline_events.registry import Provider
 
 from trunkline_actors.adapters.noticing import UPSTREAM
 from trunkline_actors.spans import Context, Span
+
+log = structlog.get_logger()
 
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})")
 
@@ -51,6 +54,7 @@ class Tracing:
         self._to_upstream = to_upstream
         self._most = most
         self._batch = batch
+        self._together = min(TOGETHER, batch, most)
         self._over: list[Iterable[Span]] = []
         self.waiting: deque[bytes] = deque()
         """What is encoded."""
@@ -87,13 +91,19 @@ class Tracing:
             self.dropped += 1
             return
         over.append(spans)
-        if len(over) >= TOGETHER:
+        if len(over) >= self._together:
             self.flush()
 
     def flush(self) -> None:
-        """Make the spans of all that is over."""
+        """Make the spans of all that is over. Never raises: what can't be told is dropped, and nothing else with it."""
         over, self._over = self._over, []
-        made = [self._encode(span) for spans in over for span in spans]
+        made: list[bytes] = []
+        for spans in over:
+            try:
+                made += map(self._encode, spans)
+            except Exception as error:
+                self.dropped += 1
+                log.exception("telemetry.span_not_made", error=type(error).__name__)
         waited = len(self.waiting)
         self.waiting.extend(made)
         self.recorded += len(made)

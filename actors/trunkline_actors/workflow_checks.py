@@ -5,8 +5,10 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any, assert_never
 
+import msgspec
 from trunkline_events.money import BadAmount, nanos_from_usd
 
+from trunkline_actors.requests import Route, route_problem
 from trunkline_actors.shapes import Problem, at, suggestion
 from trunkline_actors.workflow_model import (
     Choice,
@@ -151,6 +153,7 @@ class _Checker:
                 self._tell(path, f"a message has a role ({', '.join(ROLES)}) and a content, and nothing else")
             self._template(message.get("content", ""), f"{path}.content", known)
         self.found += _amount(step.budget_usd, f"{where}.budget_usd")
+        self.found += _route(step.route, f"{where}.route")
         if step.schema is not None:
             self.found += schema_problems(step.schema, f"{where}.schema")
         if not 0 <= step.repairs <= 10:
@@ -238,6 +241,17 @@ def _amount(amount: str | None, path: str) -> Found:
             nanos_from_usd(amount)
         except BadAmount as error:
             yield Problem(path, str(error))
+
+
+def _route(route: dict[str, Any], path: str) -> Found:
+    try:
+        problem = route_problem(msgspec.convert(route, Route))
+    except msgspec.ValidationError as error:
+        message, _, place = str(error).partition(" - at `$")
+        yield Problem(path + place.rstrip("`"), message)
+    else:
+        if problem is not None:
+            yield Problem(path, problem.message)
 
 
 def _seconds(seconds: float | None, path: str) -> Found:

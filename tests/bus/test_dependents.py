@@ -107,6 +107,22 @@ async def test_an_entry_that_is_wrong_is_kept_while_it_may_come_true_and_dropped
     await gw.models.disable(id="echo")
 
 
+async def test_a_thread_that_is_configured_anew_while_it_is_looked_for_is_named_once(
+    gw: Gateway, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dependents, "AT_ONCE", 2)
+    index, names = Dependents(host.runtime), Dependents._names
+
+    async def looked_at(self: Dependents, thread: str) -> list[str]:
+        await index.note(thread, ["echo"])
+        return await names(self, thread)
+
+    monkeypatch.setattr(Dependents, "_names", looked_at)
+    for number in range(5):
+        await gw.threads.configure(thread_id=f"t{number}", model="echo")
+    assert await used_by(gw, "echo") == [("thread", f"t{number}") for number in range(5)]
+
+
 async def test_whatever_a_configuration_names_is_noted_before_it_is_in_the_log(
     gw: Gateway, connection: Connection
 ) -> None:

@@ -1,18 +1,25 @@
 """A request over HTTP goes to the router of its own process where no other could take it, else to who is idle."""
 
 import asyncio
+from pathlib import Path
 
 import aiohttp
 import pytest
+import trunkline
 from audit import check_books, events
+from bare_nats import Nats
 from messages import chat_body
 from nats.aio.msg import Msg
 from processes import until
 from trunkline.client import Gateway
-from trunkline.gateway import pulses
+from trunkline.gateway import call, pulses
+from trunkline.gateway.access import Access
 from trunkline.gateway.edge import Edge
+from trunkline.gateway.paths import ROUTES as RESOURCES
+from trunkline.gateway.server import bound, serving
+from trunkline.host import ROLES, Host
 from trunkline_actors.dispatch import Pulse, encode
-from trunkline_events import subjects
+from trunkline_events import jetstream, subjects
 
 pytest_plugins = ["gateway", "edge_kit"]
 
@@ -68,13 +75,37 @@ async def test_a_chat_is_for_whoever_is_idle_while_another_process_routes_too(
     await until(edge.pulses.routes_alone)  # it is heard of no more
 
 
-async def test_without_a_router_of_its_own_a_process_asks_on_the_bus(
-    gw: Gateway, edge: Edge, http: aiohttp.ClientSession
+async def test_a_chat_that_comes_while_the_server_is_away_is_answered_when_it_is_back_and_done_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await until(edge.pulses.routes_alone)
-    taken = edge.bus.local.pop(subjects.CHAT)
-    assert await said_on_the_bus(gw, http) == 1
-    edge.bus.local[subjects.CHAT] = taken
+    for module, name in ((jetstream, "APPEND_TIMEOUT"), (call, "RESEND_AFTER")):
+        monkeypatch.setattr(module, name, 0.8)
+    nats = Nats(tmp_path)
+    await nats.start(jetstream=True)
+    host = await Host.start(nats.url, ROLES)
+    edge = Edge(host.runtime, Access(), RESOURCES)
+    try:
+        async with trunkline.connect(nats.url) as gw:
+            await gw.providers.register(id="scripted", kind="scripted", local=True)
+            await gw.models.register(
+                id="echo", provider="scripted", upstream="echo", price={"input": "1", "output": "1"}
+            )
+            with bound("127.0.0.1", 0) as sock:
+                async with serving(edge, sock, 5.0), aiohttp.ClientSession(base_url=edge.url) as http:
+                    await until(edge.pulses.routes_alone)
+                    nats.stop()
+                    await until(lambda: not host.runtime.bus.nats.is_connected)
+                    asking = asyncio.create_task(http.post("/v1/chat/completions", data=chat_body("echo", "hi")))
+                    await asyncio.sleep(1.5)
+                    await nats.start(jetstream=True)
+                    async with await asking as answer:
+                        assert answer.status == 200
+            recorded = await events(gw, "thread")
+            check_books(recorded)
+            assert [one.type for one in recorded] == ["thread.route-decided.v1", "thread.usage-recorded.v1"]
+    finally:
+        await host.stop()
+        nats.stop()
 
 
 async def test_a_stream_and_many_at_once_stay_there_too(gw: Gateway, edge: Edge, http: aiohttp.ClientSession) -> None:

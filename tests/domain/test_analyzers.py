@@ -84,7 +84,8 @@ async def test_one_that_fails_gives_no_hints_is_counted_and_told_without_the_pro
         assert await analyzers.hints(name, BODY, "chat") == []
         assert await analyzers.hints(name, BODY, "chat") == []
     assert analyzers.failed == {name: 2}
-    assert [entry["event"] for entry in logs] == ["analyzer.failed"], "told once, not at every request"
+    told = [entry["event"] for entry in logs if entry["event"].startswith("analyzer.")]  # others may log meanwhile
+    assert told == ["analyzer.failed"], "told once, not at every request"
     assert "secretword" not in str(logs)
     assert await analyzers.hints("good", BODY, "chat") != []
 

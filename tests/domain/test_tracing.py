@@ -1,11 +1,13 @@
 """What is recorded: contexts, sampling, and how much may wait."""
 
+from collections.abc import Iterator
+
 import pytest
 from trunkline.settings import BadSettings
 from trunkline.telemetry.config import read
 from trunkline.telemetry.wire import encoded
 from trunkline_actors.adapters.noticing import UPSTREAM
-from trunkline_actors.spans import Context, http
+from trunkline_actors.spans import Context, Span, http
 from trunkline_actors.tracing import TOGETHER, ToUpstream, Tracing, sampler
 from trunkline_events.registry import Provider
 
@@ -60,6 +62,27 @@ def test_more_than_may_wait_is_dropped_and_counted() -> None:
         tracing.record(http(Context(TRACE, PARENT, "", 0.0), 1.0, "GET", "/", "/", number))
     tracing.flush()
     assert (tracing.recorded, tracing.dropped, len(tracing.waiting), len(woken)) == (3, 2, 3, 1)
+
+
+def test_where_less_may_wait_or_be_sent_at_once_spans_are_made_sooner(monkeypatch: pytest.MonkeyPatch) -> None:
+    for tracing in (Tracing(ON, encoded, most=8, batch=8), Tracing(ON, encoded, batch=1)):
+        woken: list[None] = []
+        monkeypatch.setattr(tracing, "wake", lambda woken=woken: woken.append(None))
+        for number in range(8):
+            tracing.record(http(Context(TRACE, PARENT, "", 0.0), 1.0, "GET", "/", "/", number))
+        assert (tracing.recorded, tracing.dropped, len(woken)) == (8, 0, 1)
+
+
+def test_a_span_that_can_not_be_made_is_dropped_and_no_other_with_it() -> None:
+    def broken() -> Iterator[Span]:
+        yield from http(Context(TRACE, PARENT, "", 0.0), 1.0, "GET", "/", "/", 200)
+        raise ValueError
+
+    tracing = Tracing(ON, encoded)
+    tracing.record(broken())
+    tracing.record(http(Context(TRACE, PARENT, "", 0.0), 1.0, "GET", "/", "/", 200))
+    tracing.flush()
+    assert (tracing.dropped, len(tracing.waiting) >= 1) == (1, True)
 
 
 def test_spans_are_made_a_few_at_a_time_or_when_it_is_time() -> None:

@@ -30,12 +30,13 @@ class ClientGone(Exception):
 class Call:
     """Sends a request, and again under the same id and inbox while nothing is heard: a repeat joins what runs.
 
-    `alone`: no other process could take it, so the router of this one is given it without the server.
+    `alone`: no other process could take it, so the router of this one is given it without the server, and so is what is
+    sent again. While the server is away it waits in the connection's buffer all the same, as long as the caller does.
     """
 
     def __init__(self, bus: Bus, request: Request, *, alone: bool = False) -> None:
         self._bus = bus
-        self._alone = alone
+        self._near = alone and bus.nats.is_connected
         self._request = request
         self._arrived: deque[Reply] = deque()
         self._waiting_bytes = 0
@@ -75,11 +76,9 @@ class Call:
         request = self._request
         if len(request.body) > self._bus.nats.max_payload:
             raise errors.too_large(len(request.body), self._bus.nats.max_payload)
-        if again:
-            await self._bus.publish(request.subject, request.body, headers.again(request.fields), self._inbox)
-        else:
-            send = self._bus.send if self._alone else self._bus.publish
-            await send(request.subject, request.body, request.fields, self._inbox)
+        fields = headers.again(request.fields) if again else request.fields
+        send = self._bus.send if self._near else self._bus.publish
+        await send(request.subject, request.body, fields, self._inbox)
 
     async def some(self) -> list[Reply]:
         """The messages that are there: waits for one, and gives none where there was silence for a while.
