@@ -16,6 +16,7 @@ from trunkline_projections.models import Registry
 from trunkline_actors.capabilities import lacks, wanted_of
 from trunkline_actors.known_models import Catalogue, Entry
 from trunkline_actors.registry import FEATURES, Decision, RegisterModel, invalid, register_model
+from trunkline_actors.shapes import mistyped
 
 SERVING_WHAT_OTHERS_NAME = ("openai-compatible", "openrouter")
 """Kinds of providers that serve models of any maker, under names that they choose."""
@@ -100,8 +101,8 @@ def registration(entry: Entry, given: Mapping[str, Any]) -> tuple[str, Callable[
         try:
             command = msgspec.convert({**described, **fields, "provider": provider.id}, RegisterModel)
         except msgspec.ValidationError as error:
-            message, _, path = str(error).partition(" - at `$")
-            return invalid(message, path.strip(".`") or None)
+            message, path = mistyped(error)
+            return invalid(message, path.lstrip(".") or None)
         if not command.upstream:
             return invalid(
                 f"the catalogue doesn't know what providers of kind {provider.kind!r} call {entry.name!r}; "

@@ -14,6 +14,7 @@ from trunkline_actors import staleness
 from trunkline_actors.bus import Bus, Delivery
 from trunkline_actors.keys import needed
 from trunkline_actors.micro import Endpoint, Handler
+from trunkline_actors.shapes import mistyped
 from trunkline_actors.windows import resets_at
 
 A = TypeVar("A")
@@ -26,9 +27,8 @@ def arguments(delivery: Delivery, kind: type[A]) -> A | Refused:
     try:
         return msgspec.json.decode(delivery.data or b"{}", type=kind)
     except msgspec.ValidationError as error:
-        message, _, path = str(error).partition(" - at `$")
-        param = path.strip(".`") or None
-        return Refused(code="invalid_request", message=message, param=param)
+        message, path = mistyped(error)
+        return Refused(code="invalid_request", message=message, param=path.lstrip(".") or None)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         return Refused(code="invalid_request", message=f"the body is not valid JSON: {error}")
 

@@ -15,6 +15,7 @@ from trunkline_events.subjects import id_problem
 from trunkline_events.thread import Asked
 
 from trunkline_actors.bounds import count_images
+from trunkline_actors.shapes import mistyped
 
 AUTO = "auto"
 MAX_ATTEMPTS = 16
@@ -197,8 +198,9 @@ def _decoded(decoder: msgspec.json.Decoder[Any], body: bytes) -> Any:
     try:
         return decoder.decode(body)
     except msgspec.ValidationError as error:
-        message, _, path = str(error).partition(" - at `$")
-        return _invalid(message + (f" (at {path.strip('.`')})" if path else ""), path.strip(".`") or None)
+        message, path = mistyped(error)
+        place = path.lstrip(".")
+        return _invalid(f"{message} (at {place})" if place else message, place or None)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         return _invalid(f"the body is not valid JSON: {error}", None)
 

@@ -44,6 +44,12 @@ def problems_of(document: object, kind: type[Any], name: str) -> tuple[list[Prob
     )
 
 
+def mistyped(error: msgspec.ValidationError) -> tuple[str, str]:
+    """What msgspec says is wrong, and where: a path to go behind that of the whole, such as `.use[0]`; of that, ""."""
+    message, _, place = str(error).partition(" - at `$")
+    return message, place.removesuffix("`")
+
+
 def shown(value: object) -> str:
     """A value as JSON writes it, cut where it is long."""
     text = json.dumps(value, ensure_ascii=False, default=repr)

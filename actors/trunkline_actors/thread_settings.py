@@ -11,6 +11,7 @@ from trunkline_projections.models import Registry
 
 from trunkline_actors.money import Budget, fields, limit_of, turn
 from trunkline_actors.requests import AUTO, Route
+from trunkline_actors.shapes import mistyped
 from trunkline_actors.windows import period_of, zone_problem
 
 MOST_BYTES = 16_384
@@ -184,8 +185,8 @@ def _mistyped(given: dict[str, Any], kind: type[Struct], param: str) -> Refused 
     try:
         msgspec.convert(given, kind)
     except msgspec.ValidationError as error:
-        message, _, path = str(error).partition(" - at `$")
-        return _invalid(message, param + path.removesuffix("`"))
+        message, path = mistyped(error)
+        return _invalid(message, param + path)
     return None
 
 

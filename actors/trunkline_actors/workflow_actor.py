@@ -24,6 +24,7 @@ from trunkline_actors.keys_door import NOBODY
 from trunkline_actors.micro import Endpoint, ServiceActor
 from trunkline_actors.policies import refused as refused_for
 from trunkline_actors.runtime import Runtime
+from trunkline_actors.shapes import mistyped
 from trunkline_actors.shell import Command
 from trunkline_actors.workflow import Run
 from trunkline_actors.workflow_blobs import BucketBlobs, TooLarge, name_of, or_none
@@ -170,8 +171,8 @@ class WorkflowActor(ServiceActor):
         try:
             return msgspec.convert(given.definition, Definition)
         except msgspec.ValidationError as error:
-            message, _, path = str(error).partition(" - at `$")
-            return Refused(code="invalid_request", message=message, param=path.strip(".`") or "definition")
+            message, path = mistyped(error)
+            return Refused(code="invalid_request", message=message, param=path.lstrip(".") or "definition")
         except RecursionError:
             return Refused(
                 code="invalid_request", message="its steps lie too deep; make it flatter", param="definition"

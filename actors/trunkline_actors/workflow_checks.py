@@ -9,7 +9,7 @@ import msgspec
 from trunkline_events.money import BadAmount, nanos_from_usd
 
 from trunkline_actors.requests import Route, route_problem
-from trunkline_actors.shapes import Problem, at, suggestion
+from trunkline_actors.shapes import Problem, at, mistyped, suggestion
 from trunkline_actors.workflow_model import (
     Choice,
     Code,
@@ -247,8 +247,8 @@ def _route(route: dict[str, Any], path: str) -> Found:
     try:
         problem = route_problem(msgspec.convert(route, Route))
     except msgspec.ValidationError as error:
-        message, _, place = str(error).partition(" - at `$")
-        yield Problem(path + place.rstrip("`"), message)
+        message, place = mistyped(error)
+        yield Problem(path + place, message)
     else:
         if problem is not None:
             yield Problem(path, problem.message)

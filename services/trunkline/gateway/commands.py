@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 from msgspec import NODEFAULT, UNSET, Struct, UnsetType, inspect
 from trunkline_actors.keys import needed
+from trunkline_actors.shapes import mistyped
 
 from trunkline import errors
 from trunkline.gateway.access import Principal
@@ -115,8 +116,8 @@ def query_of(request: HttpRequest, asks: type[A]) -> A:
     try:
         return msgspec.convert(found, asks, strict=False)
     except msgspec.ValidationError as error:
-        message, _, where = str(error).partition(" - at `$")
-        raise invalid(message, where.strip(".`") or None) from None
+        message, path = mistyped(error)
+        raise invalid(message, path.lstrip(".") or None) from None
 
 
 def lists_of(asks: type[Struct]) -> frozenset[str]:

@@ -4,6 +4,7 @@ from typing import Any, TypeVar
 
 import msgspec
 from msgspec import Struct
+from trunkline_actors.shapes import mistyped
 from trunkline_projections.models import Registry
 
 from trunkline.errors import InvalidRequest
@@ -57,8 +58,8 @@ def read(decoder: "msgspec.json.Decoder[_T]", body: bytes) -> _T:
     try:
         return decoder.decode(body)
     except msgspec.ValidationError as error:
-        what, _, place = str(error).partition(" - at `$")
-        param = place.strip(".`") or None
+        what, place = mistyped(error)
+        param = place.lstrip(".") or None
         raise refused(f"{param}: {what}" if param else what, param) from error
     except _MALFORMED as error:
         raise refused(f"the body is no JSON: {error}") from error
