@@ -157,7 +157,7 @@ class Courier:
 
     def _is_clamped(self, event: RouteDecided) -> bool:
         model = self._runtime.gateway.state.registry.models.get(event.model)
-        wanted = event.asked.max_tokens or (model.max_output if model else None) or money.UNBOUNDED_OUTPUT
+        wanted = money.wanted_output(event.asked.max_tokens, model.max_output if model else None)
         return event.max_tokens is not None and event.max_tokens < wanted
 
     async def _record_unserved(self, run: Run, event: RouteDecided, outcome: Outcome) -> Outcome:

@@ -43,6 +43,7 @@ AT_ONCE = 16
 SETTLED = 600.0
 """Seconds after which what an entry was written for is in the log or never will be, clocks that differ included."""
 
+_KEYS = f"$KV.{DEPENDENTS_BUCKET}."
 _TROUBLE = (nats.errors.Error, nats.js.errors.Error, TimeoutError)
 
 
@@ -81,7 +82,7 @@ class _Entry(Struct, frozen=True):
 
 
 def _entry(message: Msg) -> _Entry:
-    key = message.subject.removeprefix(f"$KV.{DEPENDENTS_BUCKET}.")
+    key = message.subject.removeprefix(_KEYS)
     told = message.metadata
     return _Entry(key, decode_id(key.rpartition(".")[2]), told.sequence.stream, told.timestamp.timestamp())
 
@@ -161,7 +162,7 @@ class Dependents:
         try:
             await self._opened()
             js = self._runtime.connection.nats.jetstream(timeout=5)
-            matching = f"$KV.{DEPENDENTS_BUCKET}.{encode_id(model)}.*"
+            matching = f"{_KEYS}{encode_id(model)}.*"
             pulled = await js.pull_subscribe(matching, stream=f"KV_{DEPENDENTS_BUCKET}", config=_reading())
             try:
                 left = (await pulled.consumer_info()).num_pending

@@ -114,13 +114,18 @@ def turn(books: Books, now: float) -> Books:
     return books if period <= books.period else structs.replace(books, period=period, settled_nanos=0, warned=False)
 
 
+def wanted_output(max_tokens: int | None, model_max: int | None) -> int:
+    """The output tokens that each answer may come to: as the request says, else the model, else as we do."""
+    return max_tokens or model_max or UNBOUNDED_OUTPUT
+
+
 def reserve(books: Books, command: Reserve, now: float) -> Reserved | Refused:
     """Set the worst case of an attempt aside, its `max_tokens` clamped where that is allowed; or say what is missing.
 
     Waiting: others' reservations stand in the way. Underfunded: the slice is too small. Else it can't be done.
     """
     books = turn(books, now)
-    wanted = (command.max_tokens or command.model_max or UNBOUNDED_OUTPUT) if command.generates else 0
+    wanted = wanted_output(command.max_tokens, command.model_max) if command.generates else 0
     granted = _granted(books, command, wanted, now)
     if isinstance(granted, Refused):
         return granted

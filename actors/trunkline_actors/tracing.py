@@ -82,7 +82,7 @@ class Tracing:
 
     def wants(self, trace: str, traceparent: str | None) -> bool:
         """Whether spans of this trace are recorded, which began here or, with a traceparent, elsewhere."""
-        return self._sampler(trace, bool(int(traceparent[-2:], 16) & 1) if traceparent else None)
+        return self._sampler(trace, traceparent[-1] in _ODD if traceparent else None)
 
     def record(self, spans: Iterable[Span]) -> None:
         """Have these made and sent, if there is room for them."""

@@ -15,7 +15,7 @@ from trunkline.client import Gateway
 from trunkline.gateway import call, pulses
 from trunkline.gateway.access import Access
 from trunkline.gateway.edge import Edge
-from trunkline.gateway.paths import ROUTES as RESOURCES
+from trunkline.gateway.paths import ROUTES
 from trunkline.gateway.server import bound, serving
 from trunkline.host import ROLES, Host
 from trunkline_actors.dispatch import Pulse, encode
@@ -83,7 +83,7 @@ async def test_a_chat_that_comes_while_the_server_is_away_is_answered_when_it_is
     nats = Nats(tmp_path)
     await nats.start(jetstream=True)
     host = await Host.start(nats.url, ROLES)
-    edge = Edge(host.runtime, Access(), RESOURCES)
+    edge = Edge(host.runtime, Access(), ROUTES)
     try:
         async with trunkline.connect(nats.url) as gw:
             await gw.providers.register(id="scripted", kind="scripted", local=True)
@@ -96,7 +96,7 @@ async def test_a_chat_that_comes_while_the_server_is_away_is_answered_when_it_is
                     nats.stop()
                     await until(lambda: not host.runtime.bus.nats.is_connected)
                     asking = asyncio.create_task(http.post("/v1/chat/completions", data=chat_body("echo", "hi")))
-                    await asyncio.sleep(1.5)
+                    await asyncio.sleep(1.5)  # longer than an append, or an edge, has patience
                     await nats.start(jetstream=True)
                     async with await asking as answer:
                         assert answer.status == 200

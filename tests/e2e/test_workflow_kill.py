@@ -105,12 +105,17 @@ async def _check_bill(gw: Gateway, run: str) -> None:
     assert len(steps) == 5, (settled, orphaned)
 
 
+async def begin_waiting(gw: Gateway, count: int) -> None:
+    """So many runs that go on when they are told to, which nobody does."""
+    wait = {"name": "waits", "steps": [{"kind": "wait", "name": "w", "signal": "go"}]}
+    for number in range(count):
+        await gw.workflows.start(definition=wait, id=f"w-{number}")
+
+
 async def test_a_run_is_taken_up_within_three_seconds_of_its_process_being_killed(
     gw: Gateway, cast: dict[str, Role]
 ) -> None:
-    wait = {"name": "waits", "steps": [{"kind": "wait", "name": "w", "signal": "go"}]}
-    for number in range(8):
-        await gw.workflows.start(definition=wait, id=f"w-{number}")
+    await begin_waiting(gw, 8)
     listed = (await gw.workflows.list(status="running"))["runs"]
     victim = Counter(one["by"] for one in listed).most_common(1)[0][0]
     (role,) = [role for name, role in cast.items() if name.startswith("workflow") and str(role.process.pid) in victim]
@@ -125,9 +130,7 @@ async def test_a_process_that_stood_still_takes_no_run_from_one_that_goes_on(
     gw: Gateway, cast: dict[str, Role]
 ) -> None:
     """What it has not heard of others meanwhile says nothing about them."""
-    wait = {"name": "waits", "steps": [{"kind": "wait", "name": "w", "signal": "go"}]}
-    for number in range(16):
-        await gw.workflows.start(definition=wait, id=f"w-{number}")
+    await begin_waiting(gw, 16)
     still = cast["workflow-2"]
 
     async def led_by_others() -> dict[str, str]:
